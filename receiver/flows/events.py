@@ -1,0 +1,71 @@
+"""Records to flow events: times in unix ns, durations in seconds, texts and ids; no Python for each event but a SHA-1."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from receiver.flows.addresses import Addresses
+from receiver.flows.columns import KIND_SAMPLE, TCP, EventColumns
+from receiver.flows.community_id import community_ids
+
+Records = NDArray[np.void]
+CHUNK: Final = 4096  # rows at once: three addresses a row must fit the address table
+_NANO: Final = 1e-9
+_MICRO: Final = 1e-6
+START_SEEN: Final = 2
+
+
+def event_rows(records: Records) -> NDArray[np.bool_]:
+    """Which records are events; the others are samples for the metrics only."""
+    rows: NDArray[np.bool_] = records["kind"] != KIND_SAMPLE
+    return rows
+
+
+def events_of(
+    records: Records, addresses: Addresses, boot_to_unix: int, resource: NDArray[np.uint32], extra: NDArray[np.uint32]
+) -> EventColumns:
+    """At most CHUNK event records as columns; `resource` and `extra` are (n,) and go along unchanged."""
+    addresses.begin(3 * len(records))
+    local, peer, asked = (
+        np.ascontiguousarray(records[name]) for name in ("local_address", "peer_address", "asked_address")
+    )
+    local_port, peer_port, asked_port = records["local_port"], records["peer_port"], records["asked_port"]
+    differs = (asked_port > 0) & ((asked_port != peer_port) | (asked != peer).any(axis=1))
+    differs &= asked.any(axis=1) & ((asked[:, 12:] != 0).any(axis=1) | (records["family"] == 6))  # noqa: PLR2004
+    asked_text = np.zeros(len(records), np.uint32)
+    if differs.any():
+        asked_text[differs] = addresses.rows(asked[differs])
+    seen = (records["flags"] & START_SEEN > 0) & (records["start_time"] > 0)
+    duration = np.where(seen, (records["time"] - records["start_time"]) * _NANO, np.nan)
+    connect = records["connect_duration"]
+    tcp = records["transport"] == TCP
+    return EventColumns(
+        kind=records["kind"],
+        transport=records["transport"],
+        family=records["family"],
+        role=records["role"],
+        state=records["state"],
+        end_cause=records["end_cause"],
+        owner_rule=records["owner_rule"],
+        error=records["error"],
+        time=records["time"] + np.uint64(boot_to_unix),
+        local_text=addresses.rows(local),
+        peer_text=addresses.rows(peer),
+        local_port=local_port,
+        peer_port=peer_port,
+        asked_text=asked_text,
+        asked_port=asked_port,
+        flow_id=community_ids(records["family"], records["transport"], local, local_port, peer, peer_port),
+        instance_id=records["instance_id"],
+        duration=duration,
+        connect_duration=np.where(connect > 0, connect * _NANO, np.nan),
+        transmit_bytes=records["transmit_bytes"],
+        receive_bytes=records["receive_bytes"],
+        transmit_packets=records["transmit_packets"],
+        receive_packets=records["receive_packets"],
+        rtt=np.where(tcp & (records["rtt"] > 0), records["rtt"] * _MICRO, np.nan),
+        retransmits=records["retransmits"],
+        resource=resource,
+        extra=extra,
+    )

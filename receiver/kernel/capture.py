@@ -1,0 +1,224 @@
+"""The flow object, loaded and attached: a source of records, a pass over open sockets, counters and owners."""
+
+import ctypes
+import mmap
+import os
+import secrets
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from receiver.kernel import objects
+from receiver.kernel.btf import Btf
+from receiver.kernel.libbpf import BpfObject, KernelError, Link, open_iterator
+from receiver.kernel.records import EVENT, check_layout
+from receiver.kernel.ring import Ring
+from receiver.kernel.syscall import lookup
+
+_COUNTERS: Final = struct.Struct("<8Q")
+_OWNER_KEY: Final = struct.Struct("<QII")
+_READ: Final = 1 << 20
+_WAKE_AT: Final = 4  # the reader is woken when 1/4 of the ring is full
+_SETTLE_TRIES: Final = 1000
+# Program -> what is missing without it.
+PROGRAMS: Final = {
+    "weir_set_state": "flows",
+    "weir_receive": "owners of accepted connections that receive first",
+    "weir_send": "owners of accepted connections that send first",
+}
+PASS: Final = "weir_pass"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is fixed at load: scope (0: all network namespaces, else the inode of one), sizes, start events."""
+
+    netns: int
+    ring_bytes: int
+    max_flows: int
+    start_events: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """The kernel's own counts, read together: records tried, lost and filtered, and those that wait in the ring."""
+
+    begun: int = 0
+    ring_full: int = 0
+    filtered_self: int = 0
+    flows_full: int = 0
+    owners_failed: int = 0
+    replaced: int = 0
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What BPF wrote of a process when it first used a socket in scope; names as bytes from the kernel."""
+
+    pid: int
+    start: int
+    uid: int
+    vpid: int
+    pidns: int
+    cgroup_id: int
+    comm: bytes
+    executable: bytes
+    cgroup_name: bytes
+    cgroup_parent: bytes
+
+
+@dataclass(slots=True)
+class Attached:
+    """Which programs are attached, and why others are not."""
+
+    programs: list[str] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def ring_bytes(mib: int) -> int:
+    """A ring's size: a power of two and a multiple of the page size, at least `mib` MiB."""
+    return 1 << (max(mib << 20, mmap.PAGESIZE) - 1).bit_length()
+
+
+class Capture:
+    """The kernel side of flow capture. `close` undoes all of it; so does the end of the process."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.attached = Attached()
+        self._object = BpfObject(objects.read("flow"), "weir_flow")
+        try:
+            self._load()
+        except BaseException:
+            self._object.close()
+            raise
+
+    def _load(self) -> None:
+        btf = Btf(self._object.btf())
+        check_layout(btf.dtype("weir_event"))
+        self._owner = btf.dtype("weir_owner")
+        self._bss_at = btf.variables(".bss")
+        size = self.options.ring_bytes
+        self._object.resize("events", size)
+        self._object.resize("flows", self.options.max_flows)
+        self._set_constants(btf.variables(".rodata"), size)
+        try:
+            self._object.load()
+            self._iterates = True
+        except KernelError as error:
+            if PASS not in error.log:
+                raise
+            self._iterates = False
+            self.attached.missing[PASS] = str(error)
+            raise
+        self.ring = Ring(self._object.map_fd("events"), size, EVENT.itemsize)
+        self.ring_fd = self._object.map_fd("events")
+        self._owners_fd = self._object.map_fd("owners")
+        length = max(offset for offset in self._bss_at.values()) + 8
+        self._bss = mmap.mmap(self._object.map_fd(".bss"), -(-length // mmap.PAGESIZE) * mmap.PAGESIZE)
+
+    def _set_constants(self, at: dict[str, int], size: int) -> None:
+        own = os.stat("/proc/self/ns/pid")  # noqa: PTH116 a namespace link, not a file
+        for name, form, value in (
+            ("scope_netns", "<I", self.options.netns),
+            ("self_pid", "<I", os.getpid()),
+            ("self_pidns_dev", "<Q", own.st_dev),
+            ("self_pidns_ino", "<Q", own.st_ino),
+            ("run_random", "<Q", secrets.randbits(64)),
+            ("wakeup_bytes", "<Q", size // _WAKE_AT),
+            ("start_events", "<B", self.options.start_events),
+        ):
+            self._object.write_initial(".rodata", at[name], struct.pack(form, value))
+
+    def attach(self) -> Attached:
+        """Attach each program on its own; KernelError only if flows themselves cannot be had."""
+        self._pass: Link | None = None
+        try:
+            self._pass = self._object.attach_iterator(PASS, "flows")
+            self.attached.programs.append(PASS)
+        except KernelError as error:
+            self.attached.missing[PASS] = str(error)
+        for name in reversed(PROGRAMS):  # the rules first, so that the first flow finds them in place
+            try:
+                self._object.attach(name)
+                self.attached.programs.append(name)
+            except KernelError as error:
+                if PROGRAMS[name] == "flows":
+                    raise
+                self.attached.missing[name] = str(error)
+        return self.attached
+
+    def counters(self) -> Counters:
+        """The counts at one instant: read again until no record is being emitted and nothing moved in between."""
+        at = self._bss_at["counters"]
+        before = self._bss[at : at + _COUNTERS.size]
+        for _ in range(_SETTLE_TRIES):
+            held = self.ring.held()
+            after = self._bss[at : at + _COUNTERS.size]
+            begun, done, *rest = _COUNTERS.unpack(after)
+            if before == after and begun == done:
+                break
+            before = after
+        return Counters(begun, *rest[:5], held)
+
+    def run_pass(self, update_interval: int = 0, *, shutdown: bool = False) -> bytes:
+        """One pass over the open sockets in scope: records one after the other. `update_interval` in ns, 0: no updates."""
+        if self._pass is None:
+            return b""
+        struct.pack_into("<Q", self._bss, self._bss_at["pass_update_interval"], update_interval)
+        struct.pack_into("<B", self._bss, self._bss_at["pass_shutdown"], shutdown)
+        fd = open_iterator(self._pass)
+        try:
+            parts = []
+            while part := os.read(fd, _READ):
+                parts.append(part)
+        finally:
+            os.close(fd)
+        return b"".join(parts)
+
+    def owners(self, keys: Iterable[tuple[int, int]]) -> list[Owner | None]:
+        """The owner entries of (pid, start) keys; None where the kernel has none (any more)."""
+        return [self._read_owner(pid, start) for pid, start in keys]
+
+    def _read_owner(self, pid: int, start: int) -> Owner | None:
+        raw = lookup(self._owners_fd, _OWNER_KEY.pack(start, pid, 0), self._owner.itemsize)
+        if raw is None:
+            return None
+        entry = np.frombuffer(raw, self._owner)[0]
+        text = {
+            name: entry[name].tobytes().split(b"\0", 1)[0] for name in ("comm", "executable", "cgroup_name", "cgroup_parent")
+        }
+        numbers = {name: int(entry[name]) for name in ("uid", "vpid", "pidns", "cgroup_id")}
+        return Owner(pid=pid, start=start, **numbers, **text)
+
+    def detach(self) -> None:
+        """Stop capture; records already in the ring stay readable."""
+        self._object.detach()
+        self._pass = None
+
+    def close(self) -> None:
+        """Detach and unload everything."""
+        self._object.detach()
+        self.ring.close()
+        self._bss.close()
+        self._object.close()
+
+
+def boot_to_unix() -> int:
+    """Nanoseconds to add to a boot-clock time to get unix time, as of now."""
+    import time  # noqa: PLC0415
+
+    return time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def own_netns() -> int:
+    """The inode of Weir's own network namespace."""
+    return os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116
+
+
+__all__ = ["Attached", "Capture", "Counters", "KernelError", "Options", "Owner", "boot_to_unix", "own_netns", "ring_bytes"]
+_ = ctypes
