@@ -93,6 +93,7 @@ const volatile __u8 start_events = 0;
 struct weir_counters counters = {};
 __u64 pass_update_interval = 0; /* ns; 0: no update events in this pass */
 __u8 pass_shutdown = 0;
+__u8 stopping = 0; /* sockets not yet known stay unknown: observation ends */
 
 /* The wire structs are kept in BTF, which the dtypes are made from. */
 struct weir_event *unused_event __attribute__((unused));
@@ -394,6 +395,8 @@ static __always_inline void on_syn_sent(struct sock *sk)
 	__u64 key = (__u64)sk, now = bpf_ktime_get_boot_ns();
 	struct flow flow = {};
 
+	if (stopping)
+		return;
 	if (bpf_map_lookup_elem(&flows, &key))
 		count(&counters.replaced);
 	flow.id = new_instance_id(now);
@@ -433,6 +436,8 @@ static __always_inline void on_established(struct sock *sk, int old)
 		emit_start(sk, flow, TCP_ESTABLISHED);
 		return;
 	}
+	if (stopping)
+		return;
 	fresh.id = new_instance_id(now);
 	fresh.flags = WEIR_ESTABLISHED;
 	fresh.last_event = fresh.established_time = now;
@@ -480,6 +485,8 @@ static __always_inline void on_close(struct sock *sk, int old)
 		if (bpf_map_delete_elem(&flows, &key))
 			return;
 	} else {
+		if (stopping)
+			return;
 		adopt(sk, &flow, now);
 		if (old == TCP_SYN_SENT) {
 			flow.role = WEIR_ROLE_CLIENT;
@@ -512,6 +519,8 @@ static __always_inline void on_use(struct sock *sk, __u8 rule, bool locked, __u8
 	if (!flow) {
 		struct flow fresh = {};
 
+		if (stopping)
+			return;
 		adopt(sk, &fresh, bpf_ktime_get_boot_ns());
 		flow = track(sk, &fresh);
 		if (!flow)
@@ -575,6 +584,8 @@ int weir_send(struct bpf_raw_tracepoint_args *ctx)
 /*
  * The pass over the open sockets: a sample of each for the metrics, an update event where one is due, and at shutdown
  * the last report of every flow. It walks Weir's own table, so it costs what is open and needs no namespace to be entered.
+ * A socket that two passes find closed had its CLOSE missed (a tracepoint program that is interrupted by itself is skipped
+ * by the kernel): the pass reports its end.
  */
 SEC("iter/bpf_map_elem")
 int weir_pass(struct bpf_iter__bpf_map_elem *ctx)
@@ -592,33 +603,39 @@ int weir_pass(struct bpf_iter__bpf_map_elem *ctx)
 	flow = *value;
 	sk = (struct sock *)address;
 	state = BPF_CORE_READ(sk, __sk_common.skc_state);
-	/* Closed meanwhile: its end is on its way. */
-	if (state == TCP_CLOSE || (state == TCP_SYN_SENT && !pass_shutdown))
+	/* Closed meanwhile: its end is on its way, unless it was missed (see `closed_before`). */
+	if (state == TCP_CLOSE && !(flow.flags & WEIR_CLOSED_BEFORE)) {
+		value->flags |= WEIR_CLOSED_BEFORE;
+		return 0;
+	}
+	if (state == TCP_SYN_SENT && !pass_shutdown)
 		return 0;
 	now = bpf_ktime_get_boot_ns();
 	fill(&e, sk, &flow, now);
 	e.state = state;
 	e.kind = WEIR_SAMPLE;
-	if (pass_shutdown) {
+	if (state == TCP_CLOSE) {
+		e.kind = WEIR_END;
+		e.end_cause = WEIR_CAUSE_CLOSED;
+	} else if (pass_shutdown) {
 		e.kind = WEIR_END;
 		e.end_cause = WEIR_CAUSE_SHUTDOWN;
 	} else if (pass_update_interval && now - flow.last_event >= pass_update_interval) {
 		e.kind = WEIR_UPDATE;
 	}
+	/* Whoever deletes the entry reports the flow: this, or the CLOSE that may be running on another CPU. */
+	if (e.kind == WEIR_END && bpf_map_delete_elem(&flows, &address))
+		return 0;
 	if (flow.flags & WEIR_SELF) {
-		if (pass_shutdown && bpf_map_delete_elem(&flows, &address))
-			return 0;
 		if (e.kind != WEIR_SAMPLE)
 			count(&counters.filtered_self);
 		if (e.kind == WEIR_UPDATE)
 			value->last_event = now;
 		return 0;
 	}
-	if (pass_shutdown && bpf_map_delete_elem(&flows, &address))
-		return 0;
 	if (bpf_seq_write(ctx->meta->seq, &e, sizeof(e))) {
 		/* No room in this read's buffer: the kernel calls again for the same element. */
-		if (pass_shutdown)
+		if (e.kind == WEIR_END)
 			bpf_map_update_elem(&flows, &address, &flow, BPF_NOEXIST);
 		return 0;
 	}
@@ -626,7 +643,7 @@ int weir_pass(struct bpf_iter__bpf_map_elem *ctx)
 		count(&counters.begun);
 		count(&counters.done);
 	}
-	if (pass_shutdown)
+	if (e.kind == WEIR_END)
 		return 0;
 	if (e.kind == WEIR_UPDATE)
 		value->last_event = now;

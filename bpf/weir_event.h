@@ -43,6 +43,7 @@ enum weir_flag {
 	WEIR_COUNTED = 4,     /* an earlier sample has counted this connection */
 	WEIR_SELF = 8,	      /* Weir's own connection */
 	WEIR_STARTED = 16,    /* its start event has been emitted */
+	WEIR_CLOSED_BEFORE = 32, /* an earlier pass found its socket closed */
 };
 
 /* One flow event. Times are boot-clock nanoseconds, ports in host order, IPv4 addresses as ::ffff:a.b.c.d. */

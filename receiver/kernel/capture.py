@@ -1,11 +1,12 @@
 """The flow object, loaded and attached: a source of records, a pass over open sockets, counters and owners."""
 
-import ctypes
 import mmap
 import os
 import secrets
+import select
 import struct
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,6 +17,7 @@ from receiver.kernel.btf import Btf
 from receiver.kernel.libbpf import BpfObject, KernelError, Link, open_iterator
 from receiver.kernel.records import EVENT, check_layout
 from receiver.kernel.ring import Ring
+from receiver.kernel.source import Counters, Owner
 from receiver.kernel.syscall import lookup
 
 _COUNTERS: Final = struct.Struct("<8Q")
@@ -23,6 +25,7 @@ _OWNER_KEY: Final = struct.Struct("<QII")
 _READ: Final = 1 << 20
 _WAKE_AT: Final = 4  # the reader is woken when 1/4 of the ring is full
 _SETTLE_TRIES: Final = 1000
+_FINISH_PASSES: Final = 100
 # Program -> what is missing without it.
 PROGRAMS: Final = {
     "weir_set_state": "flows",
@@ -40,35 +43,6 @@ class Options:
     ring_bytes: int
     max_flows: int
     start_events: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """The kernel's own counts, read together: records tried, lost and filtered, and those that wait in the ring."""
-
-    begun: int = 0
-    ring_full: int = 0
-    filtered_self: int = 0
-    flows_full: int = 0
-    owners_failed: int = 0
-    replaced: int = 0
-    held: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """What BPF wrote of a process when it first used a socket in scope; names as bytes from the kernel."""
-
-    pid: int
-    start: int
-    uid: int
-    vpid: int
-    pidns: int
-    cgroup_id: int
-    comm: bytes
-    executable: bytes
-    cgroup_name: bytes
-    cgroup_parent: bytes
 
 
 @dataclass(slots=True)
@@ -106,17 +80,10 @@ class Capture:
         self._object.resize("events", size)
         self._object.resize("flows", self.options.max_flows)
         self._set_constants(btf.variables(".rodata"), size)
-        try:
-            self._object.load()
-            self._iterates = True
-        except KernelError as error:
-            if PASS not in error.log:
-                raise
-            self._iterates = False
-            self.attached.missing[PASS] = str(error)
-            raise
+        self._object.load()
         self.ring = Ring(self._object.map_fd("events"), size, EVENT.itemsize)
-        self.ring_fd = self._object.map_fd("events")
+        self._wake = select.epoll()
+        self._wake.register(self._object.map_fd("events"), select.EPOLLIN | select.EPOLLET)
         self._owners_fd = self._object.map_fd("owners")
         length = max(offset for offset in self._bss_at.values()) + 8
         self._bss = mmap.mmap(self._object.map_fd(".bss"), -(-length // mmap.PAGESIZE) * mmap.PAGESIZE)
@@ -152,6 +119,14 @@ class Capture:
                 self.attached.missing[name] = str(error)
         return self.attached
 
+    def wait(self, timeout: float) -> None:
+        """Return after `timeout` seconds, sooner if a quarter of the ring is full."""
+        self._wake.poll(timeout)
+
+    def drain(self, limit: int) -> bytes:
+        """Whole ring records, at most `limit`, headers included."""
+        return self.ring.drain(limit)
+
     def counters(self) -> Counters:
         """The counts at one instant: read again until no record is being emitted and nothing moved in between."""
         at = self._bss_at["counters"]
@@ -165,8 +140,11 @@ class Capture:
             before = after
         return Counters(begun, *rest[:5], held)
 
-    def run_pass(self, update_interval: int = 0, *, shutdown: bool = False) -> bytes:
+    def run_pass(self, update_interval: int = 0) -> bytes:
         """One pass over the open sockets in scope: records one after the other. `update_interval` in ns, 0: no updates."""
+        return self._walk(update_interval, shutdown=False)
+
+    def _walk(self, update_interval: int, *, shutdown: bool) -> bytes:
         if self._pass is None:
             return b""
         struct.pack_into("<Q", self._bss, self._bss_at["pass_update_interval"], update_interval)
@@ -179,6 +157,15 @@ class Capture:
         finally:
             os.close(fd)
         return b"".join(parts)
+
+    def finish(self) -> Iterator[bytes]:
+        """The last reports of every open flow, pass by pass; from here on no new flow is observed."""
+        struct.pack_into("<B", self._bss, self._bss_at["stopping"], 1)
+        for _ in range(_FINISH_PASSES):  # a pass that deletes may step over a neighbour: again until none is left
+            raw = self._walk(0, shutdown=True)
+            if not raw:
+                return
+            yield raw
 
     def owners(self, keys: Iterable[tuple[int, int]]) -> list[Owner | None]:
         """The owner entries of (pid, start) keys; None where the kernel has none (any more)."""
@@ -195,6 +182,10 @@ class Capture:
         numbers = {name: int(entry[name]) for name in ("uid", "vpid", "pidns", "cgroup_id")}
         return Owner(pid=pid, start=start, **numbers, **text)
 
+    def boot_to_unix(self) -> int:
+        """Nanoseconds to add to a boot-clock time to get unix time, as of now."""
+        return time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
     def detach(self) -> None:
         """Stop capture; records already in the ring stay readable."""
         self._object.detach()
@@ -203,16 +194,10 @@ class Capture:
     def close(self) -> None:
         """Detach and unload everything."""
         self._object.detach()
+        self._wake.close()
         self.ring.close()
         self._bss.close()
         self._object.close()
-
-
-def boot_to_unix() -> int:
-    """Nanoseconds to add to a boot-clock time to get unix time, as of now."""
-    import time  # noqa: PLC0415
-
-    return time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def own_netns() -> int:
@@ -220,5 +205,3 @@ def own_netns() -> int:
     return os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116
 
 
-__all__ = ["Attached", "Capture", "Counters", "KernelError", "Options", "Owner", "boot_to_unix", "own_netns", "ring_bytes"]
-_ = ctypes

@@ -1,0 +1,65 @@
+"""What the corridor reads from: the kernel, or a recording of it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """The kernel's own counts, read together: records tried, lost and filtered, and those that wait in the ring."""
+
+    begun: int = 0
+    ring_full: int = 0
+    filtered_self: int = 0
+    flows_full: int = 0
+    owners_failed: int = 0
+    replaced: int = 0
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What BPF wrote of a process when it first used a socket in scope; names as bytes from the kernel."""
+
+    pid: int  # as the initial pid namespace sees it
+    start: int  # boot clock, ns
+    uid: int
+    vpid: int  # in its own pid namespace
+    pidns: int  # that namespace's inode
+    cgroup_id: int
+    comm: bytes
+    executable: bytes  # basename
+    cgroup_name: bytes  # the last level of its cgroup's path
+    cgroup_parent: bytes
+
+
+class Source(Protocol):
+    """Ring bytes, passes over the open sockets, counters and owner entries."""
+
+    def wait(self, timeout: float) -> None:
+        """Return after `timeout` seconds, sooner if the ring fills."""
+
+    def drain(self, limit: int) -> bytes:
+        """Whole ring records, at most `limit`, headers included."""
+
+    def counters(self) -> Counters:
+        """The source's own counts at one instant."""
+
+    def run_pass(self, update_interval: int = 0) -> bytes:
+        """Payloads of one pass over the open sockets; `update_interval` in ns makes updates of those that are due."""
+
+    def finish(self) -> Iterator[bytes]:
+        """The last passes: an end for every open flow; nothing new is observed from here on."""
+
+    def owners(self, keys: Iterable[tuple[int, int]]) -> list[Owner | None]:
+        """Owner entries of (pid, start) keys."""
+
+    def boot_to_unix(self) -> int:
+        """Nanoseconds from the boot clock to unix time."""
+
+    def detach(self) -> None:
+        """Stop capture; what is in the ring stays readable."""
+
+    def close(self) -> None:
+        """Undo everything."""
