@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from receiver.flows.addresses import address_words
-from receiver.flows.columns import KIND_END, KIND_SAMPLE, KIND_UPDATE, ROLE_CLIENT, ROLE_SERVER, ROLE_UNKNOWN
+from receiver.flows.columns import KIND_END, KIND_SAMPLE, KIND_UPDATE, ROLE_SERVER, ROLE_UNKNOWN
 from receiver.flows.table import KeyTable, Slots
 
 Records = NDArray[np.void]
@@ -204,6 +204,10 @@ class SeriesTable:
             peer=np.stack(words[3:5], axis=1).view(np.uint8).reshape(-1, 16),
         )
 
+    def resources(self) -> NDArray[np.uint32]:
+        """The metric Resources that series refer to."""
+        return self.describe(self.keys.live()).resource
+
     def failures(self) -> Failures:
         """Failed attempts by row and errno."""
         keys = list(self._failures)
@@ -252,6 +256,3 @@ class SeriesTable:
             histogram.buckets, histogram.total = buckets, total
         at = dict(zip(old_rows.tolist(), new_rows.tolist(), strict=True))
         self._failures = {(at[row], error): n for (row, error), n in self._failures.items() if row in at}
-
-
-__all__ = ["ROLE_CLIENT", "Failures", "Histogram", "SeriesKeys", "SeriesTable"]

@@ -1,0 +1,262 @@
+"""The capture thread's loop: takes records from a source and hands them from hop to hop, until requests are offered."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from receiver.enrich.owners import Owners
+from receiver.flows.addresses import Addresses
+from receiver.flows.columns import KIND_END
+from receiver.flows.events import CHUNK, event_rows, events_of
+from receiver.flows.last_pass import LastPass
+from receiver.flows.series import SeriesTable
+from receiver.kernel.records import EVENT, STRIDE, Decoded, Records, decode_pass, decode_ring
+from receiver.kernel.source import Source
+from receiver.ledger import Ledger
+from receiver.otlp.encoded import Encoded
+
+TICK: Final = 0.2  # s between two drains; the ring wakes the reader sooner when it is a quarter full
+WAIT_FOR_OWNER: Final = 0.2  # s that an event waits at most for its owner
+DRAIN: Final = 8192  # records at once
+DRAINS: Final = 16  # at most, before the ledger is published
+MAX_WAITING: Final = 32768  # records that wait for their owner; more leave at once, without what is unknown
+_UPDATE_SLACK: Final = 0.95  # a pass that comes a little early still makes the updates that are due
+
+
+class LogEncode(Protocol):
+    """Encodes event columns (`receiver.otlp.logs.LogEncoder.encode`)."""
+
+    def encode(self, columns: object, observed_time: int, resources: Sequence[bytes]) -> list[Encoded]:
+        """Requests."""
+
+
+@dataclass(slots=True)
+class Settings:
+    """What the loop needs of the configuration; intervals in seconds, 0 for never."""
+
+    update_interval: float
+    metrics_interval: float
+    delta: bool = False
+
+
+@dataclass(slots=True)
+class LogsOutlet:
+    """The logs pipeline: an encoder for each variant in use (with and without the owner's rule) and where it goes."""
+
+    encoders: dict[bool, LogEncode]
+    offer: Callable[[bool, Sequence[Encoded]], None]
+
+
+@dataclass(slots=True)
+class MetricsOutlet:
+    """The metrics pipeline: `collect(now)` encodes the series and Weir's own metrics, request by request."""
+
+    collect: Callable[[int], list[Encoded]]
+    offer: Callable[[Sequence[Encoded]], None]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    records: Records
+    deadline: float
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the loop counted, each a total."""
+
+    drains: int = 0
+    passes: int = 0
+    decoded: int = 0
+    unwaited: int = 0  # records that left without waiting for their owner, because too many already did
+    bad: dict[str, int] = field(default_factory=dict)
+
+
+class Corridor:
+    """One source's way to the exporters. `run` is the capture thread; everything else is called from it."""
+
+    def __init__(  # noqa: PLR0913 - the composition root's wiring
+        self,
+        source: Source,
+        owners: Owners,
+        series: SeriesTable,
+        ledger: Ledger,
+        settings: Settings,
+        log_resources: Sequence[bytes],
+        logs: LogsOutlet | None,
+        metrics: MetricsOutlet | None,
+    ) -> None:
+        self.source, self.owners, self.series, self.settings = source, owners, series, settings
+        self.counts = Counts()
+        self.addresses = Addresses()
+        self._ledger, self._account = ledger, ledger.signal("logs")
+        self._log_resources, self._logs, self._metrics = log_resources, logs, metrics
+        self._waiting: deque[_Waiting] = deque()
+        self._last_pass = LastPass()
+        self._next_update = self._next_metrics = 0.0
+        self._pending_logs: list[tuple[bool, list[Encoded]]] = []
+
+    # The loop
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop`; then the last passes, the rest of the ring, the last metrics."""
+        now = time.monotonic()
+        self._next_update, self._next_metrics = now + self.settings.update_interval, now + self.settings.metrics_interval
+        while not stop.is_set():
+            self.source.wait(self._timeout())
+            self.step(time.monotonic())
+        self.finish()
+
+    def _timeout(self) -> float:
+        if not self._waiting:
+            return TICK
+        return max(0.01, min(TICK, self._waiting[0].deadline - time.monotonic(), 0.05))
+
+    def step(self, now: float) -> None:
+        """One drain; a pass and a collection where one is due."""
+        self._drain(now)
+        if self.settings.update_interval and self._logs is not None and now >= self._next_update:
+            self._next_update = now + self.settings.update_interval
+            self._pass(int(self.settings.update_interval * _UPDATE_SLACK * 1e9))
+        if self._metrics is not None and now >= self._next_metrics:
+            self._next_metrics = max(self._next_metrics + self.settings.metrics_interval, now)
+            self._pass(0)
+            self._collect(now)
+
+    def finish(self) -> None:
+        """End capture: every open flow gets its last report, the ring is emptied, the last metrics leave."""
+        for raw in self.source.finish():
+            decoded = decode_pass(raw)
+            self._count_bad(decoded)
+            self._last_pass.settle(decoded.records)
+            self._release(decoded.records)
+        self.source.detach()
+        while self._drain(time.monotonic()):
+            pass
+        self._settle_waiting(time.monotonic(), everything=True)
+        self._boundary()
+        if self._metrics is not None:
+            self.series.set_active(np.empty(0, EVENT), np.empty(0, np.intp))
+            self._collect(time.monotonic())
+
+    # Records
+
+    def _drain(self, now: float) -> int:
+        """Empty the ring into the waiting room, let out what is ready, publish the ledger; how many records came."""
+        came = 0
+        for _ in range(DRAINS):
+            raw = self.source.drain(DRAIN)
+            if raw:
+                self.counts.drains += 1
+                decoded = decode_ring(raw)
+                self._count_bad(decoded)
+                came += len(decoded.records)
+                if len(decoded.records):
+                    self._waiting.append(_Waiting(decoded.records, now + WAIT_FOR_OWNER))
+            self._settle_waiting(now)
+            if len(raw) < DRAIN * STRIDE:
+                break
+        self._boundary()
+        return came
+
+    def _count_bad(self, decoded: Decoded) -> None:
+        self.counts.decoded += len(decoded.records)
+        for reason, number in decoded.bad.items():
+            self.counts.bad[reason] = self.counts.bad.get(reason, 0) + number
+
+    def _settle_waiting(self, now: float, *, everything: bool = False) -> None:
+        """Release the batches whose owners are known, or that have waited long enough, oldest first."""
+        crowded = sum(len(batch.records) for batch in self._waiting) > MAX_WAITING
+        while self._waiting:
+            batch = self._waiting[0]
+            records = batch.records
+            found = self.owners.resolve(
+                records["owner_pid"], records["owner_start"], records["comm"], records["cgroup_id"]
+            )
+            if found.pending.any():
+                if not everything and not crowded and now < batch.deadline:
+                    return
+                self.counts.unwaited += int(found.pending.sum()) if crowded else 0
+                late = found.pending
+                self.owners.give_up(records["owner_pid"][late], records["owner_start"][late])
+            self._waiting.popleft()
+            self._emit(records, found.resource, found.metric_resource)
+
+    def _release(self, records: Records) -> NDArray[np.intp]:
+        """Records that need not wait: those of a pass. The series row of each."""
+        found = self.owners.resolve(records["owner_pid"], records["owner_start"], records["comm"], records["cgroup_id"])
+        return self._emit(records, found.resource, found.metric_resource)
+
+    def _emit(
+        self, records: Records, resource: NDArray[np.uint32], metric_resource: NDArray[np.uint32]
+    ) -> NDArray[np.intp]:
+        """Into the series table, and as events to the encoders."""
+        wall = time.time_ns()
+        rows = np.empty(0, np.intp)
+        if self._metrics is not None:
+            rows = self.series.add(self._last_pass.settle(records), metric_resource, wall)
+        if self._logs is not None:
+            events = event_rows(records)
+            if not events.all():
+                records, resource = records[events], resource[events]
+            offset = self.source.boot_to_unix()
+            for at in range(0, len(records), CHUNK):
+                part = slice(at, at + CHUNK)
+                columns = events_of(
+                    records[part], self.addresses, offset, resource[part], np.zeros(len(records[part]), np.uint32)
+                )
+                for variant, encoder in self._logs.encoders.items():
+                    self._pending_logs.append((variant, encoder.encode(columns, wall, self._log_resources)))
+        return rows
+
+    def _boundary(self) -> None:
+        """Publish the source's terms and offer what was encoded, in one step: a snapshot between two of these balances."""
+        counters = self.source.counters()
+        waiting = sum(len(batch.records) for batch in self._waiting)
+        with self._ledger.boundary():
+            self._account.set(
+                observed=counters.begun + counters.filtered_self,
+                filtered={"self": counters.filtered_self},
+                dropped={
+                    ("kernel", "ring_full"): counters.ring_full,
+                    **{("decode", reason): number for reason, number in self.counts.bad.items()},
+                },
+                held={"ring": counters.held, "identity": waiting},
+            )
+            if self._logs is not None:
+                for variant, encoded in self._pending_logs:
+                    self._logs.offer(variant, encoded)
+        self._pending_logs.clear()
+
+    # Passes and metrics
+
+    def _pass(self, update_interval: int) -> None:
+        """One pass over the open sockets; its updates leave as events, all of it counts."""
+        self.counts.passes += 1
+        decoded = decode_pass(self.source.run_pass(update_interval))
+        self._count_bad(decoded)
+        records = decoded.records
+        rows = self._release(records)
+        if self._metrics is not None and not update_interval:
+            open_flows = records["kind"] != KIND_END
+            self.series.set_active(records[open_flows], rows[open_flows])
+        self._last_pass.remember(records)
+        self._boundary()
+
+    def _collect(self, now: float) -> None:
+        """Hand over the metrics, request by request, with a drain between."""
+        if self._metrics is None:
+            return
+        for encoded in self._metrics.collect(time.time_ns()):
+            with self._ledger.boundary():
+                self._ledger.signal("metrics").observe(encoded.items)
+                self._metrics.offer([encoded])
+            self._drain(now)
+        self.series.handed_over(time.time_ns(), delta=self.settings.delta)
+        self.owners.collect_metrics(self.series.resources())
