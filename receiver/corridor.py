@@ -96,7 +96,7 @@ class Corridor:
         self.counts = Counts()
         self.addresses = Addresses()
         self._ledger, self._account = ledger, ledger.signal("logs")
-        self._log_resources, self._logs, self._metrics = log_resources, logs, metrics
+        self._log_resources, self.logs, self._metrics = log_resources, logs, metrics
         self._waiting: deque[_Waiting] = deque()
         self._last_pass = LastPass()
         self._next_update = self._next_metrics = 0.0
@@ -121,7 +121,7 @@ class Corridor:
     def step(self, now: float) -> None:
         """One drain; a pass and a collection where one is due."""
         self._drain(now)
-        if self.settings.update_interval and self._logs is not None and now >= self._next_update:
+        if self.settings.update_interval and self.logs is not None and now >= self._next_update:
             self._next_update = now + self.settings.update_interval
             self._pass(int(self.settings.update_interval * _UPDATE_SLACK * 1e9))
         if self._metrics is not None and now >= self._next_metrics:
@@ -201,7 +201,7 @@ class Corridor:
         rows = np.empty(0, np.intp)
         if self._metrics is not None:
             rows = self.series.add(self._last_pass.settle(records), metric_resource, wall)
-        if self._logs is not None:
+        if self.logs is not None:
             events = event_rows(records)
             if not events.all():
                 records, resource = records[events], resource[events]
@@ -211,7 +211,7 @@ class Corridor:
                 columns = events_of(
                     records[part], self.addresses, offset, resource[part], np.zeros(len(records[part]), np.uint32)
                 )
-                for variant, encoder in self._logs.encoders.items():
+                for variant, encoder in self.logs.encoders.items():
                     self._pending_logs.append((variant, encoder.encode(columns, wall, self._log_resources)))
         return rows
 
@@ -229,9 +229,9 @@ class Corridor:
                 },
                 held={"ring": counters.held, "identity": waiting},
             )
-            if self._logs is not None:
+            if self.logs is not None:
                 for variant, encoded in self._pending_logs:
-                    self._logs.offer(variant, encoded)
+                    self.logs.offer(variant, encoded)
         self._pending_logs.clear()
 
     # Passes and metrics

@@ -64,6 +64,7 @@ class Capture:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.attached = Attached()
+        self._pass: Link | None = None
         self._object = BpfObject(objects.read("flow"), "weir_flow")
         try:
             self._load()
@@ -103,7 +104,6 @@ class Capture:
 
     def attach(self) -> Attached:
         """Attach each program on its own; KernelError only if flows themselves cannot be had."""
-        self._pass: Link | None = None
         try:
             self._pass = self._object.attach_iterator(PASS, "flows")
             self.attached.programs.append(PASS)

@@ -1,0 +1,134 @@
+"""A process's life: load capture, run a service, reload on SIGHUP, end with the final ledger."""
+
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+
+from receiver import __version__
+from receiver.compose import Service
+from receiver.kernel import privileges, probe
+from receiver.kernel.capture import Capture, KernelError, Options, own_netns, ring_bytes
+from receiver.kernel.nothing import NoSource
+from receiver.kernel.source import Source
+from receiver.logs import get_logger
+
+if TYPE_CHECKING:
+    from receiver.config import Config
+
+OK: Final = 0
+FAILED: Final = 3
+# What enrichment may use to read /proc of other users' processes, kept where it was given.
+IDENTITY: Final = frozenset({"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"})
+CAPTURE: Final = frozenset({"CAP_BPF", "CAP_PERFMON"})
+
+log = get_logger("weir")
+
+
+class Life:
+    """Runs services one after the other until a signal or a fatal error ends it."""
+
+    def __init__(self, config: "Config", reload: "Callable[[], Config]") -> None:
+        self._config, self._reload = config, reload
+        self._wake = threading.Event()
+        self._ending = False
+        self._reloading = False
+        self._code = OK
+
+    def run(self) -> int:
+        """The exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._signalled)
+        log.always("info", "Starting weir...", version=__version__, pid=os.getpid())
+        while True:
+            service = self._start()
+            self._wait()
+            final = self._stop(service)
+            if self._ending:
+                log.always("info", "Final ledger.", ledger=final)
+                return self._code
+            log.always("info", "Ledger before the new configuration.", ledger=final)
+
+    def fatal(self, where: str, error: BaseException) -> None:
+        """A thread met what it did not expect: say where, and end the process with a non-zero code."""
+        trace = "".join(traceback.format_exception(error))
+        log.error("A thread died. Ending.", thread=where, error=repr(error), trace=trace)
+        self._code = FAILED
+        self._ending = True
+        self._wake.set()
+
+    def _signalled(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._reloading = True
+        else:
+            self._ending = True
+        self._wake.set()
+
+    def _wait(self) -> None:
+        """Until it is time to stop: for good, or for a new configuration that is good."""
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            if self._ending:
+                return
+            if self._reloading:
+                self._reloading = False
+                try:
+                    self._config = self._reload()
+                except ValueError as error:
+                    log.error("The new configuration is not valid. Keeping the old one.", error=str(error))
+                    continue
+                log.warning("Configuration updated, restarting the service.")
+                return
+
+    def _start(self) -> Service:
+        source, reason = self._capture()
+        service = Service(self._config, source, os.environ, self.fatal)
+        service.start()
+        if isinstance(source, Capture):
+            attached = source.attach()
+            for program, why in attached.missing.items():
+                log.warning("A program is not attached.", program=program, reason=why)
+            log.always("info", "Everything is ready. Begin running and processing data.", programs=attached.programs)
+        else:
+            log.always("warning", "Capture is unavailable.", reason=reason)
+        return service
+
+    def _capture(self) -> tuple[Source, str]:
+        """Load the kernel side, then let go of every privilege that is not needed any more."""
+        receiver = self._config.receiver
+        options = Options(
+            netns=own_netns() if receiver.scope == "netns" else 0,
+            ring_bytes=ring_bytes(receiver.limits.ring_mib),
+            max_flows=receiver.limits.max_flows,
+            start_events=receiver.flows.start_events,
+        )
+        features = probe.probe_all()
+        log.always("info", "Features of this host.", features=probe.summary(features))
+        blockers = probe.capture_blockers(features)
+        source: Source = NoSource()
+        reason = "; ".join(blockers)
+        if not blockers:
+            try:
+                source = Capture(options)
+            except (KernelError, OSError, RuntimeError, ValueError) as error:
+                reason = str(error)
+                log.debug("Capture could not be loaded.", error=reason, detail=getattr(error, "log", ""))
+        privileges.drop(keep=CAPTURE | IDENTITY)
+        return source, reason
+
+    def _stop(self, service: Service) -> object:
+        log.info("Starting shutdown...")
+        service.stop(time.monotonic() + self._config.service.shutdown_timeout)
+        final = service.ledger.snapshot()
+        log.info("Shutdown complete.")
+        return final
+
+
+def run(config: "Config", reload: "Callable[[], Config]") -> int:
+    """Run until SIGTERM or SIGINT; the exit code (0, or FAILED where a thread died)."""
+    return Life(config, reload).run()

@@ -1,0 +1,203 @@
+"""The shape of a flow event in, the template of its LogRecord out: the bytes it shares, and where the others go."""
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from receiver.flows.columns import (
+    END_REASONS,
+    EVENT_NAMES,
+    KIND_END,
+    KIND_START,
+    OWNER_RULES,
+    ROLE_CLIENT,
+    ROLE_SERVER,
+    ROLES,
+    STATES,
+)
+from receiver.otlp import wire
+from receiver.otlp.semconv import ERROR_OTHER
+from receiver.otlp.vector import Fragments
+
+FAMILIES = ("source", "network", "client")
+PORT_WIDTH, COUNT_WIDTH, WIDE_WIDTH = 3, 5, 8  # bytes of a padded varint: 21, 35 and 56 bits
+TEXTS = ("local", "peer", "asked", "extra")  # what comes out of a text table, in wire form
+FLOW_ID_WIDTH, INSTANCE_ID_WIDTH = 30, 16
+
+# The address keys of each family: initiator (or, role unknown, local end) and responder.
+_ENDS = {
+    "source": ("source", "destination"),
+    "network": ("network.local", "network.peer"),
+    "client": ("client", "server"),
+}
+_VARINT, _DOUBLE, _STRING = b"\x18", b"\x21", b"\x0a"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What decides which attributes an event has and how wide it is; texts by their `Fragments` class, 0 for absent."""
+
+    kind: int
+    role: int
+    transport: str  # "" where it has no word
+    family: str
+    state: int
+    cause: int
+    rule: int  # -1: not asked for
+    error: int
+    duration: bool
+    connect: bool
+    rtt: bool
+    wide: bool  # sizes need WIDE_WIDTH
+    local: int
+    peer: int
+    asked: int
+    extra: int
+
+
+class Template:
+    """A record of one shape: `data` with zeros where `dtype` has fields.
+
+    `patches` and `text_patches` name the column that fills each field; `texts` is the width class of each text in it;
+    the time of observation stands at `observed`.
+    """
+
+    def __init__(self, shape: Shape, families: Sequence[str], strings: Fragments, severities: Fragments) -> None:
+        self.shape = shape
+        self._strings = strings
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._holes: list[tuple[str, str, int]] = []  # column, numpy format, offset
+        self._times()
+        self._addresses(families)
+        self._constants()
+        self._identity()
+        self._measures()
+        if shape.extra:
+            width = severities[shape.extra].width
+            self._hole("extra", f"V{width}", width)
+        else:
+            self._raw(b"\x10\x09")  # severity INFO
+        self._close()
+
+    def _close(self) -> None:
+        start = wire.tag(2, 2) + wire.varint(self._size)  # ScopeLogs.log_records
+        self.data: NDArray[np.uint8] = np.frombuffer(start + b"".join(self._parts), np.uint8).copy()
+        self.width = len(self.data)
+        self.observed = len(start) + self._observed
+        self.dtype = np.dtype(
+            {
+                "names": [f"f{number}" for number in range(len(self._holes))],
+                "formats": [form for _, form, _ in self._holes],
+                "offsets": [len(start) + offset for _, _, offset in self._holes],
+                "itemsize": self.width,
+            }
+        )
+        patches = [(f"f{number}", column) for number, (column, _, _) in enumerate(self._holes)]
+        self.patches = [patch for patch in patches if patch[1] not in TEXTS]
+        self.text_patches = [patch for patch in patches if patch[1] in TEXTS]
+        shape = self.shape
+        numbers = zip(TEXTS, (shape.local, shape.peer, shape.asked, shape.extra), strict=True)
+        self.texts = [(name, number) for name, number in numbers if number]
+
+    def _raw(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+
+    def _hole(self, column: str, form: str, width: int) -> None:
+        self._holes.append((column, form, self._size))
+        self._raw(bytes(width))
+
+    def _text(self, key: str, value: str) -> None:
+        self._raw(wire.block(6, wire.key_value(key, value)))
+
+    def _open(self, key: str, rest: int) -> None:
+        """An attribute up to its value field; `rest` is how many bytes follow."""
+        name = wire.block(1, key.encode())
+        self._raw(wire.tag(6, 2) + wire.varint(len(name) + rest) + name)
+
+    def _value(self, key: str, prefix: bytes, column: str, form: str, width: int) -> None:
+        """An attribute whose AnyValue is `prefix` and then `width` bytes of `column`."""
+        value = wire.tag(2, 2) + wire.varint(len(prefix) + width) + prefix
+        self._open(key, len(value) + width)
+        self._raw(value)
+        self._hole(column, form, width)
+
+    def _int(self, key: str, column: str, width: int) -> None:
+        self._value(key, _VARINT, column, f"V{width}", width)
+
+    def _seconds(self, key: str, column: str) -> None:
+        self._value(key, _DOUBLE, column, "<f8", 8)
+
+    def _string(self, key: str, column: str, width: int) -> None:
+        self._value(key, _STRING + wire.varint(width), column, f"V{width}", width)
+
+    def _address(self, prefix: str, end: str, number: int) -> None:
+        if not number:  # an address that found no room in its table
+            return
+        width = self._strings[number].width
+        self._open(f"{prefix}.address", width)
+        self._hole(end, f"V{width}", width)
+
+    def _times(self) -> None:
+        self._raw(b"\x09")
+        self._hole("time", "<u8", 8)
+        self._raw(b"\x59")
+        self._observed = self._size
+        self._raw(bytes(8))
+        self._raw(wire.block(12, EVENT_NAMES[self.shape.kind].encode()))
+
+    def _addresses(self, families: Sequence[str]) -> None:
+        shape = self.shape
+        classes = {"local": shape.local, "peer": shape.peer}
+        initiated = ("peer", "local") if shape.role == ROLE_SERVER else ("local", "peer")
+        for family in FAMILIES:
+            if family not in families or (family == "client" and shape.role not in {ROLE_CLIENT, ROLE_SERVER}):
+                continue
+            ends = ("local", "peer") if family == "network" else initiated
+            for prefix, end in zip(_ENDS[family], ends, strict=True):
+                self._address(prefix, end, classes[end])
+                self._int(f"{prefix}.port", f"{end}_port", PORT_WIDTH)
+        if shape.asked:
+            self._address("weir.flow.nat.destination", "asked", shape.asked)
+            self._int("weir.flow.nat.destination.port", "asked_port", PORT_WIDTH)
+
+    def _constants(self) -> None:
+        shape = self.shape
+        words = {
+            "network.transport": shape.transport,
+            "network.type": shape.family,
+            "network.connection.state": STATES.get(shape.state, "") if shape.transport == "tcp" else "",
+            "error.type": errno.errorcode.get(shape.error, ERROR_OTHER) if shape.error else "",
+            "weir.flow.role": ROLES[shape.role] if shape.role in ROLES else ROLES[0],
+            "weir.flow.end_reason": END_REASONS.get(shape.cause, "") if shape.kind == KIND_END else "",
+            "weir.process.owner_rule": OWNER_RULES.get(shape.rule, ""),
+        }
+        for key, word in words.items():
+            if word:
+                self._text(key, word)
+
+    def _identity(self) -> None:
+        self._string("weir.flow.id", "flow_id", FLOW_ID_WIDTH)
+        self._string("weir.flow.instance.id", "instance_id", INSTANCE_ID_WIDTH)
+
+    def _measures(self) -> None:
+        shape = self.shape
+        if shape.kind == KIND_START:
+            return
+        if shape.duration:
+            self._seconds("weir.flow.duration", "duration")
+        if shape.connect:
+            self._seconds("weir.flow.connect.duration", "connect_duration")
+        size, wide = (WIDE_WIDTH, "_wide") if shape.wide else (COUNT_WIDTH, "")
+        self._int("weir.flow.transmit.size", f"transmit_bytes{wide}", size)
+        self._int("weir.flow.receive.size", f"receive_bytes{wide}", size)
+        self._int("weir.flow.transmit.packets", "transmit_packets", COUNT_WIDTH)
+        self._int("weir.flow.receive.packets", "receive_packets", COUNT_WIDTH)
+        if shape.transport == "tcp":
+            if shape.rtt:
+                self._seconds("weir.flow.rtt", "rtt")
+            self._int("weir.flow.retransmits", "retransmits", COUNT_WIDTH)
