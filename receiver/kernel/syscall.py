@@ -16,7 +16,7 @@ ENABLE_STATS: Final = 32
 ALLOWED: Final[dict[int, frozenset[int] | None]] = {
     MAP_LOOKUP_ELEM: None,
     OBJ_GET_INFO_BY_FD: None,
-    LINK_CREATE: frozenset({48}),  # BPF_TRACE_UPROBE_MULTI
+    LINK_CREATE: frozenset({48}),  # BPF_TRACE_UPROBE_MULTI: uprobes of named processes
     ENABLE_STATS: None,
 }
 
@@ -46,6 +46,43 @@ def bpf(command: int, attributes: ctypes.Structure | ctypes.Array[ctypes.c_char]
     if result < 0:
         raise KernelError(ctypes.get_errno(), f"bpf command {command}")
     return result
+
+
+class _UprobeMulti(ctypes.Structure):
+    """union bpf_attr for LINK_CREATE of a multi-uprobe."""
+
+    _fields_ = (
+        ("prog_fd", ctypes.c_uint32),
+        ("target_fd", ctypes.c_uint32),
+        ("attach_type", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("path", ctypes.c_uint64),
+        ("offsets", ctypes.c_uint64),
+        ("ref_ctr_offsets", ctypes.c_uint64),
+        ("cookies", ctypes.c_uint64),
+        ("count", ctypes.c_uint32),
+        ("multi_flags", ctypes.c_uint32),
+        ("pid", ctypes.c_uint32),
+        ("padding", ctypes.c_uint32),
+    )
+
+
+UPROBE_MULTI: Final = 48
+
+
+def attach_uprobe_multi(program_fd: int, path: str, offset: int, pid: int) -> int:
+    """Attach one program at a file offset in one process (of Weir's pid namespace); the link's file descriptor."""
+    name = ctypes.create_string_buffer(path.encode())
+    offsets = (ctypes.c_uint64 * 1)(offset)
+    attributes = _UprobeMulti(
+        prog_fd=program_fd,
+        attach_type=UPROBE_MULTI,
+        path=ctypes.addressof(name),
+        offsets=ctypes.addressof(offsets),
+        count=1,
+        pid=pid,
+    )
+    return bpf(LINK_CREATE, attributes, attach_type=UPROBE_MULTI)
 
 
 class _Element(ctypes.Structure):

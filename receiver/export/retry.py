@@ -1,0 +1,124 @@
+"""A request whose attempts fail in; attempts at the Collector's intervals, until one succeeds or time is up, out.
+
+The algorithm and the defaults are those of `retry_sender.go` in the Collector's exporterhelper (which uses cenkalti's
+exponential back-off): the interval is randomised around a current value that grows up to a maximum, a delay that the
+destination names is waited for at least, and no sleep begins that would end after the time that retries may take.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import tenacity
+from tenacity.stop import stop_base
+from tenacity.wait import wait_base
+
+from receiver.export.errors import AbandonedError, ExhaustedError, RetryableError
+from receiver.export.halt import Halt
+from receiver.export.notices import Notices
+from receiver.export.request import Receipt, Request, Sender
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """`retry_on_failure`: seconds, and `max_elapsed_time` 0 for ever."""
+
+    enabled: bool = True
+    initial_interval: float = 5.0
+    randomization_factor: float = 0.5
+    multiplier: float = 1.5
+    max_interval: float = 30.0
+    max_elapsed_time: float = 300.0
+
+
+class Backoff(wait_base):
+    """The next interval: randomised, growing, and never shorter than the destination asked for. For one request."""
+
+    def __init__(self, policy: RetryPolicy, uniform: Callable[[float, float], float]) -> None:
+        self._policy, self._uniform = policy, uniform
+        self._current = policy.initial_interval
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        """Seconds to sleep after the attempt in `retry_state`."""
+        factor = self._policy.randomization_factor
+        delay = self._current * self._uniform(1 - factor, 1 + factor)
+        self._current = min(self._current * self._policy.multiplier, self._policy.max_interval)
+        return max(delay, _failure(retry_state).delay)
+
+
+class BeforeSleepingPast(stop_base):
+    """Stop before a sleep that would end after `end`; at the exporter's end, after an attempt that began later."""
+
+    def __init__(self, policy: RetryPolicy, halt: Halt) -> None:
+        self._policy, self._halt = policy, halt
+        self._end = halt.clock.now() + policy.max_elapsed_time
+        self.last_chance = False  # whether the current attempt began when the exporter was ending already
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        """Whether the attempt in `retry_state` was the last."""
+        if not self._policy.enabled or self.last_chance:
+            return True
+        if self._halt.is_set() or self._policy.max_elapsed_time == 0:
+            return False
+        return self._halt.clock.now() + retry_state.upcoming_sleep > self._end
+
+
+class Retry:
+    """Repeats what may succeed later."""
+
+    def __init__(
+        self,
+        then: Sender,
+        policy: RetryPolicy,
+        halt: Halt,
+        notices: Notices,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._then, self._policy, self._halt, self._notices, self._uniform = then, policy, halt, notices, uniform
+        self.attempts = 0  # that were made
+        self.repeated = 0  # that were not the first of their request: each may have made a copy
+
+    def send(self, request: Request) -> Receipt:
+        """Attempt until one succeeds.
+
+        Raises ExhaustedError where no time is left for another attempt, AbandonedError where Weir ends, and at once
+        whatever error is not a RetryableError.
+        """
+        stop = BeforeSleepingPast(self._policy, self._halt)
+
+        def attempt() -> Receipt:
+            stop.last_chance = self._halt.is_set()
+            self.attempts += 1
+            return self._then.send(request)
+
+        def before_sleep(state: tenacity.RetryCallState) -> None:
+            self.repeated += 1
+            if not self._halt.is_set():
+                self._notices.info(
+                    "Exporting failed. Will retry the request after interval.",
+                    interval=f"{state.upcoming_sleep:.3f}s",
+                    **_failure(state).about(),
+                )
+
+        def give_up(state: tenacity.RetryCallState) -> Receipt:
+            failure = _failure(state)
+            if self._halt.is_set():
+                raise AbandonedError(f"interrupted due to shutdown: {failure.text}", failure.fault) from failure
+            raise ExhaustedError(f"no more retries left: {failure.text}", failure.fault) from failure
+
+        retrying = tenacity.Retrying(
+            wait=Backoff(self._policy, self._uniform),
+            stop=stop,
+            retry=tenacity.retry_if_exception_type(RetryableError),
+            sleep=self._halt.sleep,
+            before_sleep=before_sleep,
+            retry_error_callback=give_up,
+        )
+        return retrying(attempt)
+
+
+def _failure(state: tenacity.RetryCallState) -> RetryableError:
+    error = state.outcome.exception() if state.outcome else None
+    if not isinstance(error, RetryableError):
+        raise TypeError(f"an attempt that did not fail is not repeated: {error!r}")
+    return error
