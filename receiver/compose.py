@@ -36,10 +36,13 @@ OWN_SCOPE: Final = "weir.self"
 _EXTRA_WIDTH: Final = 16
 _PAGE: Final = 4096
 
+
 class Service:
     """Everything between a source and the exporters, built once from one configuration."""
 
-    def __init__(self, config: "Config", source: Source, environ: Mapping[str, str], fatal: Callable[..., None]) -> None:
+    def __init__(
+        self, config: "Config", source: Source, environ: Mapping[str, str], fatal: Callable[..., None]
+    ) -> None:
         self.config, self.source = config, source
         self.ledger = Ledger()
         self._fatal = fatal

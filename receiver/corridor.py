@@ -81,7 +81,7 @@ class Counts:
 class Corridor:
     """One source's way to the exporters. `run` is the capture thread; everything else is called from it."""
 
-    def __init__(  # noqa: PLR0913 - the composition root's wiring
+    def __init__(
         self,
         source: Source,
         owners: Owners,
@@ -107,7 +107,10 @@ class Corridor:
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; then the last passes, the rest of the ring, the last metrics."""
         now = time.monotonic()
-        self._next_update, self._next_metrics = now + self.settings.update_interval, now + self.settings.metrics_interval
+        self._next_update, self._next_metrics = (
+            now + self.settings.update_interval,
+            now + self.settings.metrics_interval,
+        )
         while not stop.is_set():
             self.source.wait(self._timeout())
             self.step(time.monotonic())

@@ -80,7 +80,9 @@ class Life:
                 try:
                     self._config = self._reload()
                 except ValueError as error:
-                    log.error("The new configuration is not valid. Keeping the old one.", error=str(error))
+                    log.error(  # noqa: TRY400 the operator needs the reason, not the stack
+                        "The new configuration is not valid. Keeping the old one.", error=str(error)
+                    )
                     continue
                 log.warning("Configuration updated, restarting the service.")
                 return

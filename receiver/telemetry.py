@@ -71,8 +71,10 @@ def ledger_values(snapshot: Mapping[str, Any]) -> list[Value]:
             base = {"weir.ledger.signal": signal, "weir.ledger.exporter": exporter}
             for outcome in ("observed", "recovered", "exported", "in_flight"):
                 values.append(({**base, "weir.ledger.outcome": outcome}, view[outcome]))
-            for reason, count in view["filtered"].items():
-                values.append(({**base, "weir.ledger.outcome": "filtered", "weir.ledger.reason": reason}, count))
+            filtered = {**base, "weir.ledger.outcome": "filtered"}
+            values += [
+                ({**filtered, "weir.ledger.reason": reason}, count) for reason, count in view["filtered"].items()
+            ]
             for place, count in view["dropped"].items():
                 stage, _, reason = place.partition("/")
                 more = {"weir.ledger.outcome": "dropped", "weir.ledger.stage": stage, "weir.ledger.reason": reason}

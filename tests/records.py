@@ -17,7 +17,7 @@ def address(text: str) -> bytes:
     return bytes(10) + b"\xff\xff" + socket.inet_pton(socket.AF_INET, text)
 
 
-def record(**values: Any) -> NDArray[np.void]:  # noqa: ANN401 any field's value
+def record(**values: Any) -> NDArray[np.void]:
     """One valid end record (shape (1,)), with `values` in place of the defaults; addresses may be text."""
     fields: dict[str, Any] = {
         "version": 1, "kind": 3, "family": 4, "transport": 6, "role": 1, "old_state": 5, "state": 7, "end_cause": 1,

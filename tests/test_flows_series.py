@@ -79,7 +79,7 @@ def test_sums_are_exact(rows: list[tuple[dict[str, Any], int]]) -> None:
         seen[key] = [int(column[row_number]) for column in columns]
         assert table.start[row_number] == 7
     assert seen == dict(expected)
-    at = {row: key for row, key in zip(live.tolist(), seen, strict=True)}
+    at = dict(zip(live.tolist(), seen, strict=True))
     failed = table.failures()
     assert {
         (*at[row], error): count

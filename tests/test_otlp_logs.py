@@ -275,7 +275,7 @@ def expected(
     owner_rule=st.booleans(),
     max_bytes=st.sampled_from([500, 3000, 1 << 20]),
 )
-def test_events_equal_the_reference(events: list[Event], families: list[str], owner_rule: bool, max_bytes: int) -> None:  # noqa: FBT001
+def test_events_equal_the_reference(events: list[Event], families: list[str], owner_rule: bool, max_bytes: int) -> None:
     encoder = LogEncoder(*TABLES, families, "0.1.0", owner_rule=owner_rule, max_bytes=max_bytes)
     out = encoder.encode(columns_of(events), OBSERVED, RESOURCES)
     assert parse(out) == expected(events, families, owner_rule=owner_rule)
@@ -372,7 +372,7 @@ def test_templates_are_bounded() -> None:
     for event in events:
         encoder.encode(columns_of([event]), OBSERVED, RESOURCES)
     assert parse(encoder.encode(columns_of(events), OBSERVED, RESOURCES), "") == expected(events)
-    assert len(encoder._templates) == 256 < len(events)  # noqa: SLF001 - the bound has no other sign
+    assert len(encoder._templates) == 256 < len(events)
 
 
 def test_an_event_that_is_none_is_named() -> None:

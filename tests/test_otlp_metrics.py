@@ -61,7 +61,7 @@ def _groups(draw: st.DrawFn) -> Points | HistogramPoints:
     instrument = draw(st.sampled_from(INSTRUMENTS))
     count = draw(st.integers(0, 9))
 
-    def column(values: st.SearchStrategy[Any], dtype: type) -> Any:  # noqa: ANN401 - an array of that dtype
+    def column(values: st.SearchStrategy[Any], dtype: type) -> Any:
         return np.array(draw(st.lists(values, min_size=count, max_size=count)), dtype)
 
     resource = column(st.integers(0, len(RESOURCES) - 1), np.uint32)

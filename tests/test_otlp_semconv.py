@@ -121,7 +121,7 @@ def test_the_schema_is_the_one_that_is_checked() -> None:
 
 
 def test_the_check_refuses_what_it_should() -> None:
-    def attribute(key: str, **value: Any) -> KeyValue:  # noqa: ANN401 - one of AnyValue's fields
+    def attribute(key: str, **value: Any) -> KeyValue:
         return KeyValue(key=key, value=value)  # type: ignore[arg-type]
 
     assert check(attribute("server.port", int_value=1)) is None

@@ -17,7 +17,7 @@ _scalar = st.one_of(_text, st.booleans(), st.integers(-(2**63), 2**63 - 1), st.f
 _value = st.one_of(_scalar, st.lists(_scalar, max_size=4))
 
 
-def _any_value(value: Any) -> AnyValue:  # noqa: ANN401 - any OTLP value
+def _any_value(value: Any) -> AnyValue:
     if isinstance(value, bool):
         return AnyValue(bool_value=value)
     if isinstance(value, str):
@@ -98,7 +98,7 @@ def test_cleaning(text: str | bytes, data: bytes) -> None:
         ([1, object()], TypeError, "attribute a.b: object has no OTLP form"),
     ],
 )
-def test_values_without_a_form_are_named(value: Any, error: type[Exception], message: str) -> None:  # noqa: ANN401
+def test_values_without_a_form_are_named(value: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         encode_resource({"a.b": value})
 

@@ -4,13 +4,17 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 options=(--quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-find-links
 	--no-emit-trusted-host --upgrade)
+trap 'rm -f requirements/build.in requirements/dev.in' EXIT
 .venv/bin/pip-compile "${options[@]}" -o requirements/runtime.txt pyproject.toml
-.venv/bin/python - >requirements/dev.in <<'PY'
+.venv/bin/python - <<'PY'
 import tomllib
-with open("pyproject.toml", "rb") as file:
-    project = tomllib.load(file)
-print("-r runtime.txt")
-print("\n".join([*project["dependency-groups"]["dev"], *project["build-system"]["requires"], "editables"]))
+from pathlib import Path
+
+project = tomllib.loads(Path("pyproject.toml").read_text())
+build = [*project["build-system"]["requires"], "editables"]
+Path("requirements/build.in").write_text("\n".join(build) + "\n")
+development = ["-r runtime.txt", "-r build.txt", *project["dependency-groups"]["dev"]]
+Path("requirements/dev.in").write_text("\n".join(development) + "\n")
 PY
+.venv/bin/pip-compile "${options[@]}" -o requirements/build.txt requirements/build.in
 .venv/bin/pip-compile "${options[@]}" -o requirements/dev.txt requirements/dev.in
-rm requirements/dev.in

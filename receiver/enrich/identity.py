@@ -42,7 +42,7 @@ class Composer:
     part of a process's identity. `steps` come after the process, container and pod steps and before the service step.
     """
 
-    def __init__(  # noqa: PLR0913 - each is one fact about the surroundings
+    def __init__(
         self,
         host: Mapping[str, str],
         version: str,

@@ -71,7 +71,7 @@ class Owners:
     owner holds any more stays valid until `collect_logs` or `collect_metrics` is told that no row needs it.
     """
 
-    def __init__(  # noqa: PLR0913 - the composition root's wiring
+    def __init__(
         self,
         composer: Composer,
         logs: ResourceTable,

@@ -20,6 +20,7 @@ class Counters:
     send_failed: int = 0
     enqueue_failed: int = 0
     in_flight_requests: int = 0
+    reported: int = 0  # of enqueue_failed, in the log
 
 
 class Account:
@@ -88,3 +89,25 @@ class Oversize:
             dropped_items=request.items,
         )
         return Receipt(0, request.items)
+
+
+class ReportRefused:
+    """Logs what the full queue refused, before each attempt: the capture thread, which is refused, must not wait for a log."""
+
+    def __init__(self, then: Sender, ledger: Ledger, counters: Counters, notices: Notices) -> None:
+        self._then, self._ledger, self._counters, self._notices = then, ledger, counters, notices
+
+    def send(self, request: Request) -> Receipt:
+        """Report, and pass on."""
+        with self._ledger.boundary():
+            refused = self._counters.enqueue_failed - self._counters.reported
+            self._counters.reported += refused
+        if refused:
+            self._notices.error(
+                "Exporting failed. Rejecting data.",
+                error="sending queue is full",
+                cause="queue_full",
+                remedy="The destination is too slow or away: see its errors, or raise sending_queue.queue_size.",
+                rejected_items=refused,
+            )
+        return self._then.send(request)

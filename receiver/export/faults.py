@@ -130,9 +130,13 @@ _TEXTS: Final[tuple[tuple[frozenset[int], re.Pattern[str], Fault], ...]] = tuple
 _BY_CODE: Final = {
     CANCELLED: Fault("cancelled", "The destination, or a proxy before it, cancelled the call."),
     DEADLINE_EXCEEDED: Fault("timeout", "No answer in time: look at the Collector's load, or raise timeout."),
-    PERMISSION_DENIED: Fault("permission", "The credentials are not allowed to write there: check headers and the token."),
+    PERMISSION_DENIED: Fault(
+        "permission", "The credentials are not allowed to write there: check headers and the token."
+    ),
     UNAUTHENTICATED: Fault("authentication", "The destination wants other credentials: check headers and the token."),
-    RESOURCE_EXHAUSTED: Fault("exhausted", "The destination is out of a resource or quota, and names no time to retry."),
+    RESOURCE_EXHAUSTED: Fault(
+        "exhausted", "The destination is out of a resource or quota, and names no time to retry."
+    ),
     INTERNAL: Fault("refused_data", "A component behind the destination's receiver refuses the data: see its log."),
     UNIMPLEMENTED: NO_SERVICE,
     UNAVAILABLE: Fault("unavailable", "The destination does not take data now: look at the Collector."),

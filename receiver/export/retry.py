@@ -6,6 +6,7 @@ destination names is waited for at least, and no sleep begins that would end aft
 """
 
 import random
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import tenacity
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
-from receiver.export.errors import AbandonedError, ExhaustedError, RetryableError
+from receiver.export.errors import AbandonedError, ExhaustedError, RetryableError, SendError
 from receiver.export.halt import Halt
 from receiver.export.notices import Notices
 from receiver.export.request import Receipt, Request, Sender
@@ -75,6 +76,7 @@ class Retry:
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._then, self._policy, self._halt, self._notices, self._uniform = then, policy, halt, notices, uniform
+        self._lock = threading.Lock()
         self.attempts = 0  # that were made
         self.repeated = 0  # that were not the first of their request: each may have made a copy
 
@@ -85,14 +87,22 @@ class Retry:
         whatever error is not a RetryableError.
         """
         stop = BeforeSleepingPast(self._policy, self._halt)
+        made = 0
 
-        def attempt() -> Receipt:
+        def attempt() -> Receipt | SendError:
+            # Errors are returned: tenacity would keep a raised one, with its frames and the request, in a cycle.
+            nonlocal made
             stop.last_chance = self._halt.is_set()
-            self.attempts += 1
-            return self._then.send(request)
+            with self._lock:
+                self.attempts += 1
+                self.repeated += made > 0
+            made += 1
+            try:
+                return self._then.send(request)
+            except SendError as error:
+                return error
 
         def before_sleep(state: tenacity.RetryCallState) -> None:
-            self.repeated += 1
             if not self._halt.is_set():
                 self._notices.info(
                     "Exporting failed. Will retry the request after interval.",
@@ -100,25 +110,29 @@ class Retry:
                     **_failure(state).about(),
                 )
 
-        def give_up(state: tenacity.RetryCallState) -> Receipt:
-            failure = _failure(state)
-            if self._halt.is_set():
-                raise AbandonedError(f"interrupted due to shutdown: {failure.text}", failure.fault) from failure
-            raise ExhaustedError(f"no more retries left: {failure.text}", failure.fault) from failure
-
         retrying = tenacity.Retrying(
             wait=Backoff(self._policy, self._uniform),
             stop=stop,
-            retry=tenacity.retry_if_exception_type(RetryableError),
-            sleep=self._halt.sleep,
+            retry=tenacity.retry_if_result(lambda outcome: isinstance(outcome, RetryableError)),
+            sleep=self._sleep,
             before_sleep=before_sleep,
-            retry_error_callback=give_up,
+            retry_error_callback=_failure,
         )
-        return retrying(attempt)
+        outcome: Receipt | SendError = retrying(attempt)
+        if isinstance(outcome, RetryableError):
+            if self._halt.is_set():
+                raise AbandonedError(f"interrupted due to shutdown: {outcome.text}", outcome.fault)
+            raise ExhaustedError(f"no more retries left: {outcome.text}", outcome.fault)
+        if isinstance(outcome, SendError):
+            raise outcome
+        return outcome
+
+    def _sleep(self, seconds: float) -> None:
+        self._halt.sleep(seconds)
 
 
 def _failure(state: tenacity.RetryCallState) -> RetryableError:
-    error = state.outcome.exception() if state.outcome else None
+    error = state.outcome.result() if state.outcome else None
     if not isinstance(error, RetryableError):
         raise TypeError(f"an attempt that did not fail is not repeated: {error!r}")
     return error

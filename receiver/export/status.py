@@ -45,9 +45,7 @@ class Decision:
         return (UnimplementedError if self.kind == "no_service" else PermanentError)(self.text, self.fault)
 
 
-def decide(
-    code: int, text: str, details: bytes, signal: Signal, *, retry_resource_exhausted: bool = False
-) -> Decision:
+def decide(code: int, text: str, details: bytes, signal: Signal, *, retry_resource_exhausted: bool = False) -> Decision:
     """What to do about a call that ended with `code`, `text` and the trailer `details` (empty where there was none).
 
     With `retry_resource_exhausted`, RESOURCE_EXHAUSTED is retryable even without a RetryInfo, unless the text says that

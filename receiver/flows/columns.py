@@ -62,7 +62,9 @@ class EventColumns:
     rtt: NDArray[np.float64]
     retransmits: NDArray[np.uint32]
     resource: NDArray[np.uint32]  # index of the encoded Resource
-    extra: NDArray[np.uint32]  # row in a Texts of ready-encoded LogRecord attributes (field 6, with tag and length); 0 none
+    extra: NDArray[
+        np.uint32
+    ]  # row in a Texts of ready-encoded LogRecord attributes (field 6, with tag and length); 0 none
 
     def __len__(self) -> int:
         """How many events."""

@@ -22,9 +22,7 @@ _V4: Final = 4
 
 def _message(address: str | tuple[str, tuple[int, ...]]) -> np.dtype[np.void]:
     """Seed, both addresses, protocol, padding, both ports."""
-    first, second = (
-        [("address" + n, *(address if isinstance(address, tuple) else (address,)))] for n in "12"
-    )
+    first, second = ([("address" + n, *(address if isinstance(address, tuple) else (address,)))] for n in "12")
     rest = [("transport", "u1"), ("padding", "u1"), ("port1", ">u2"), ("port2", ">u2")]
     return np.dtype([("seed", ">u2"), *first, *second, *rest])
 

@@ -35,8 +35,11 @@ class LastPass:
         at[at == len(self._ids)] = 0
         stale = np.flatnonzero(
             (self._ids[at] == ends["instance_id"])
-            & ((ends["flags"] & COUNTED == 0) | (ends["counted_transmit"] < self._totals["transmit_bytes"][at])
-               | (ends["counted_receive"] < self._totals["receive_bytes"][at]))
+            & (
+                (ends["flags"] & COUNTED == 0)
+                | (ends["counted_transmit"] < self._totals["transmit_bytes"][at])
+                | (ends["counted_receive"] < self._totals["receive_bytes"][at])
+            )
         )
         if not stale.size:
             return ends

@@ -25,7 +25,23 @@ _KEY_WORDS: Final = 5
 
 # Upper bounds in seconds (inclusive), as the semantic conventions' own duration histograms are spaced.
 DURATION_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 60.0, 300.0)
-CONNECT_BOUNDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0)
+CONNECT_BOUNDS: Final = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+)
 RTT_BOUNDS: Final = CONNECT_BOUNDS
 
 
@@ -135,9 +151,7 @@ class SeriesTable:
         self._touched[rows] = True
         np.add.at(self.transmit, rows, records["transmit_bytes"] - records["counted_transmit"])
         np.add.at(self.receive, rows, records["receive_bytes"] - records["counted_receive"])
-        np.add.at(
-            self.retransmits, rows, (records["retransmits"] - records["counted_retransmits"]).astype(np.uint64)
-        )
+        np.add.at(self.retransmits, rows, (records["retransmits"] - records["counted_retransmits"]).astype(np.uint64))
         self._count_connections(records, rows)
         self._observe(records, rows)
         return rows

@@ -4,6 +4,7 @@ The lists are closed. What can change, drop, redirect or write to another's memo
 LSM or struct_ops section, no `bpf_probe_write_user`, no `bpf_override_return`, no `bpf_send_signal`, no kfunc at all.
 """
 
+import struct
 import sys
 from pathlib import Path
 from typing import Final
@@ -67,9 +68,12 @@ class ForbiddenError(ValueError):
 def findings(data: bytes, name: str) -> list[str]:
     """What is forbidden in an object, each with its section and instruction; empty for one that only observes."""
     try:
-        elf = Elf(data)
-    except ElfError as error:
-        return [str(error)]
+        return _walk(Elf(data), name)
+    except (ElfError, struct.error, ValueError, IndexError) as error:
+        return [f"not a BPF object that can be read: {error}"]
+
+
+def _walk(elf: Elf, name: str) -> list[str]:
     bench = name.startswith("bench_")
     helpers = HELPERS | (BENCH_HELPERS if bench else {})
     found = []

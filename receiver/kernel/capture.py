@@ -32,7 +32,7 @@ PROGRAMS: Final = {
     "weir_receive": "owners of accepted connections that receive first",
     "weir_send": "owners of accepted connections that send first",
 }
-PASS: Final = "weir_pass"
+PASS: Final = "weir_pass"  # noqa: S105 no password
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,8 @@ class Capture:
             return None
         entry = np.frombuffer(raw, self._owner)[0]
         text = {
-            name: entry[name].tobytes().split(b"\0", 1)[0] for name in ("comm", "executable", "cgroup_name", "cgroup_parent")
+            name: entry[name].tobytes().split(b"\0", 1)[0]
+            for name in ("comm", "executable", "cgroup_name", "cgroup_parent")
         }
         numbers = {name: int(entry[name]) for name in ("uid", "vpid", "pidns", "cgroup_id")}
         return Owner(pid=pid, start=start, **numbers, **text)
@@ -203,5 +204,3 @@ class Capture:
 def own_netns() -> int:
     """The inode of Weir's own network namespace."""
     return os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116
-
-

@@ -1,4 +1,4 @@
-"""A compiled BPF object's bytes to its sections, instructions and relocated calls: ELF64 little endian, bounded, nothing executed."""
+"""A compiled BPF object's bytes to its sections and instructions: ELF64 little endian, bounded, nothing executed."""
 
 import struct
 from collections.abc import Iterator
@@ -77,9 +77,7 @@ class Elf:
             return data[header[4] : header[4] + header[5]]
 
         texts = content(raw[names])
-        self.sections = [
-            Section(i, _text(texts, h[0]), h[1], h[2], content(h), h[6], h[7]) for i, h in enumerate(raw)
-        ]
+        self.sections = [Section(i, _text(texts, h[0]), h[1], h[2], content(h), h[6], h[7]) for i, h in enumerate(raw)]
 
     def section(self, name: str) -> Section | None:
         """The first section of that name."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from receiver.kernel import objects, privileges
 from receiver.kernel.btf import Btf
@@ -37,7 +37,7 @@ class Feature:
         return asdict(self)
 
 
-class _Unavailable(Exception):
+class _UnavailableError(Exception):
     def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(reason)
         self.reason, self.remedy = reason, remedy
@@ -71,7 +71,7 @@ class _Probe:
         self._bss.close()
         self.object.close()
 
-    def __enter__(self) -> "_Probe":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,14 +90,14 @@ def _own_connection() -> None:
 
 def _fired(probe: _Probe, which: int = 0) -> None:
     if not probe.hits(which):
-        raise _Unavailable("attached, but an event of Weir's own did not fire it", "please report this kernel")
+        raise _UnavailableError("attached, but an event of Weir's own did not fire it", "please report this kernel")
 
 
 def _libbpf() -> str:
     lib = library()
     version = f"{lib.libbpf_major_version()}.{lib.libbpf_minor_version()}"
     if lib.libbpf_major_version() < 1:
-        raise _Unavailable(f"libbpf {version} is older than 1.0", "install libbpf 1.x (Debian: libbpf1)")
+        raise _UnavailableError(f"libbpf {version} is older than 1.0", "install libbpf 1.x (Debian: libbpf1)")
     return version
 
 
@@ -106,13 +106,19 @@ def _btf() -> str:
         with open(VMLINUX_BTF, "rb") as file:  # noqa: PTH123
             magic = file.read(2)
     except OSError as error:
-        raise _Unavailable(f"{VMLINUX_BTF}: {error.strerror}", "a kernel with CONFIG_DEBUG_INFO_BTF=y, 5.8 or later") from error
+        raise _UnavailableError(
+            f"{VMLINUX_BTF}: {error.strerror}", "a kernel with CONFIG_DEBUG_INFO_BTF=y, 5.8 or later"
+        ) from error
     if magic != b"\x9f\xeb":
-        raise _Unavailable(f"{VMLINUX_BTF} is not BTF", "a kernel with CONFIG_DEBUG_INFO_BTF=y")
+        raise _UnavailableError(f"{VMLINUX_BTF} is not BTF", "a kernel with CONFIG_DEBUG_INFO_BTF=y")
     return VMLINUX_BTF
 
 
-_TRACEPOINTS: Final = {"set_state": "inet_sock_set_state", "receive": "tcp_rcv_space_adjust", "send": "sock_send_length"}
+_TRACEPOINTS: Final = {
+    "set_state": "inet_sock_set_state",
+    "receive": "tcp_rcv_space_adjust",
+    "send": "sock_send_length",
+}
 _WITHOUT: Final = {
     "tcp_rcv_space_adjust": "a kernel 4.16 or later; without it owners of accepted connections come from sending and closing",
     "sock_send_length": "a kernel 6.3 or later; without it owners of accepted connections come from receiving and closing",
@@ -139,7 +145,9 @@ def _raw_tracepoints() -> list[Feature]:
             _own_connection()
         found = []
         for which, tracepoint in enumerate(_TRACEPOINTS.values()):
-            reason = missing.get(tracepoint) or ("" if probe.hits(which) else "attached, but an own event did not fire it")
+            reason = missing.get(tracepoint) or (
+                "" if probe.hits(which) else "attached, but an own event did not fire it"
+            )
             remedy = _WITHOUT.get(tracepoint, "a kernel 4.16 or later") if reason else ""
             found.append(Feature(f"tracepoint {tracepoint}", not reason, reason, remedy))
         fired = any(feature.available for feature in found)
@@ -182,7 +190,7 @@ def _own_function() -> tuple[str, int]:
         start, end = (int(part, 16) for part in parts[0].split("-"))
         if start <= address < end and len(parts) == 6:  # noqa: PLR2004 a mapping of a file
             return parts[5], address - start + int(parts[2], 16)
-    raise _Unavailable("libc's getppid is in no mapped file", "none: Weir runs on an unusual libc")
+    raise _UnavailableError("libc's getppid is in no mapped file", "none: Weir runs on an unusual libc")
 
 
 def _uprobe() -> str:
@@ -210,7 +218,7 @@ def _uprobe_multi() -> str:
 def _capabilities() -> str:
     missing = {"CAP_BPF", "CAP_PERFMON"} - privileges.held()
     if missing and "CAP_SYS_ADMIN" not in privileges.held():
-        raise _Unavailable(f"{' and '.join(sorted(missing))} missing", _RIGHTS)
+        raise _UnavailableError(f"{' and '.join(sorted(missing))} missing", _RIGHTS)
     extra = sorted({"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"} & privileges.held())
     return " ".join(["CAP_BPF", "CAP_PERFMON", *extra])
 
@@ -222,7 +230,9 @@ def _lockdown() -> str:
         return "not known: securityfs is not mounted"
     mode = modes.partition("[")[2].partition("]")[0]
     if mode == "confidentiality":
-        raise _Unavailable("lockdown=confidentiality forbids BPF to read kernel memory", "boot with lockdown=integrity or none")
+        raise _UnavailableError(
+            "lockdown=confidentiality forbids BPF to read kernel memory", "boot with lockdown=integrity or none"
+        )
     return mode
 
 
@@ -241,13 +251,15 @@ def _cgroup() -> str:
         return "hybrid"
     if any(root.glob("*/cgroup.procs")):
         return "v1"
-    raise _Unavailable("no cgroup file system at /sys/fs/cgroup", "mount it; names still come from the kernel")
+    raise _UnavailableError("no cgroup file system at /sys/fs/cgroup", "mount it; names still come from the kernel")
 
 
 def _tracefs() -> str:
-    mounted = [path for path in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing") if (Path(path) / "events").exists()]
+    mounted = [
+        path for path in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing") if (Path(path) / "events").exists()
+    ]
     if not mounted:
-        raise _Unavailable("not mounted", "none: Weir does not need it")
+        raise _UnavailableError("not mounted", "none: Weir does not need it")
     return mounted[0]
 
 
@@ -256,7 +268,7 @@ def _identity() -> str:
     try:
         (Path("/proc/1/exe")).readlink()
     except OSError as error:
-        raise _Unavailable(
+        raise _UnavailableError(
             f"/proc/1/exe: {error.strerror}",
             "give CAP_SYS_PTRACE (and CAP_DAC_READ_SEARCH) and share the pid namespace; names still come from the kernel",
         ) from error
@@ -286,12 +298,12 @@ _REMEDIES: Final = {
 }
 
 
-def _refusal(error: Exception, name: str = "") -> _Unavailable:
-    if isinstance(error, _Unavailable):
+def _refusal(error: Exception, name: str = "") -> _UnavailableError:
+    if isinstance(error, _UnavailableError):
         return error
     lacking = isinstance(error, KernelError) and error.errno in {1, 13}
     remedy = _RIGHTS if lacking and name != "uprobe" else _REMEDIES.get(name, "see the reason")
-    return _Unavailable(str(error) or type(error).__name__, remedy)
+    return _UnavailableError(str(error) or type(error).__name__, remedy)
 
 
 def _try(name: str, attempt: Callable[[], str]) -> Feature:

@@ -19,7 +19,10 @@ _ADDRESS: Final = ("<u1", (16,))
 # recordings are read by it.
 EVENT: Final = np.dtype(
     [
-        *((name, _U1) for name in ("version", "kind", "family", "transport", "role", "old_state", "state", "end_cause")),
+        *(
+            (name, _U1)
+            for name in ("version", "kind", "family", "transport", "role", "old_state", "state", "end_cause")
+        ),
         ("owner_rule", _U1),
         ("flags", _U1),
         ("error", "<u2"),
@@ -81,18 +84,17 @@ def check_layout(generated: np.dtype[np.void]) -> None:
 
 def decode_ring(raw: bytes) -> Decoded:
     """Records of a drained span: headers and payloads as the ring held them. Never raises on any bytes."""
-    count, rest = divmod(len(raw), STRIDE)
-    if not rest:
+    if not len(raw) % STRIDE:
         framed = np.frombuffer(raw, _RING_RECORD)
         lengths = framed["length"]
         if (lengths == EVENT.itemsize).all():
             return _validate(np.frombuffer(raw, np.uint8).view(_RING_RECORD)["event"])
         if (lengths & LENGTH == EVENT.itemsize).all():
             return _validate(framed["event"][lengths & DISCARD == 0])
-    return _resynchronise(raw, count)
+    return _resynchronise(raw)
 
 
-def _resynchronise(raw: bytes, count: int) -> Decoded:
+def _resynchronise(raw: bytes) -> Decoded:
     """Header by header: good records are kept, one of a wrong size is skipped by the length that it claims."""
     good: list[bytes] = []
     bad, at = 0, 0

@@ -67,7 +67,7 @@ class LogEncoder:
     one record alone is. Raises ValueError for a family that does not exist or a table of a width it cannot take.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a setting of its own
+    def __init__(
         self,
         addresses: Texts,
         extras: Texts,

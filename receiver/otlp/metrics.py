@@ -92,7 +92,7 @@ def points(
     )
 
 
-def encode_metrics(  # noqa: PLR0913 - what an envelope needs
+def encode_metrics(
     groups: Sequence[Points | HistogramPoints],
     resources: Sequence[bytes],
     time: int,

@@ -12,8 +12,8 @@ from receiver.flows.columns import NETWORK_TYPES, ROLE_SERVER, ROLE_UNKNOWN, ROL
 from receiver.flows.series import CONNECT_BOUNDS, DURATION_BOUNDS, RTT_BOUNDS, Histogram, SeriesKeys, SeriesTable
 from receiver.flows.table import Slots
 from receiver.otlp import wire
-from receiver.otlp.semconv import ERROR_OTHER
 from receiver.otlp.metrics import HistogramPoints, Instrument, PointAttributes, Points, Temporality, point_attributes
+from receiver.otlp.semconv import ERROR_OTHER
 
 _KEPT: Final = 4  # attribute sets that are kept, as a multiple of the series that there may be
 _OVERFLOW: Final = point_attributes({"otel.metric.overflow": True})
@@ -114,7 +114,12 @@ class SeriesPoints:
         return [Points(self._instruments["connections"], resource[at], np.arange(len(at)), texts, start, value)]
 
     def _histogram(
-        self, name: str, histogram: Histogram, rows: Slots, resource: NDArray[np.uint32], series: Sequence[PointAttributes]
+        self,
+        name: str,
+        histogram: Histogram,
+        rows: Slots,
+        resource: NDArray[np.uint32],
+        series: Sequence[PointAttributes],
     ) -> list[Points | HistogramPoints]:
         count = histogram.buckets[rows].sum(axis=1, dtype=np.uint64)
         filled = np.flatnonzero(count)

@@ -32,7 +32,7 @@ def uid(name: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
-def sample(  # noqa: PLR0913
+def sample(
     versions: str,
     path: str,
     *,
