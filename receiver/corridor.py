@@ -16,6 +16,7 @@ from receiver.flows.columns import KIND_END
 from receiver.flows.events import CHUNK, event_rows, events_of
 from receiver.flows.last_pass import LastPass
 from receiver.flows.series import SeriesTable
+from receiver.kernel.recording import Replay
 from receiver.kernel.records import EVENT, STRIDE, Decoded, Records, decode_pass, decode_ring
 from receiver.kernel.source import Source
 from receiver.ledger import Ledger
@@ -131,6 +132,15 @@ class Corridor:
             self._next_metrics = max(self._next_metrics + self.settings.metrics_interval, now)
             self._pass(0)
             self._collect(now)
+
+    def replay(self, recording: Replay) -> None:
+        """All of a recording, frame by frame, then the end."""
+        while recording.kind in {"ring", "pass"}:
+            if recording.kind == "ring":
+                self._drain(time.monotonic())
+            else:
+                self._pass(0)
+        self.finish()
 
     def finish(self) -> None:
         """End capture: every open flow gets its last report, the ring is emptied, the last metrics leave."""

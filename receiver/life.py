@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from receiver import __version__
 from receiver.compose import Service
 from receiver.kernel import privileges, probe
-from receiver.kernel.capture import Capture, KernelError, Options, own_netns, ring_bytes
+from receiver.kernel.capture import Capture, KernelError, options_of
 from receiver.kernel.nothing import NoSource
 from receiver.kernel.source import Source
 from receiver.logs import get_logger
@@ -102,13 +102,6 @@ class Life:
 
     def _capture(self) -> tuple[Source, str]:
         """Load the kernel side, then let go of every privilege that is not needed any more."""
-        receiver = self._config.receiver
-        options = Options(
-            netns=own_netns() if receiver.scope == "netns" else 0,
-            ring_bytes=ring_bytes(receiver.limits.ring_mib),
-            max_flows=receiver.limits.max_flows,
-            start_events=receiver.flows.start_events,
-        )
         features = probe.probe_all()
         log.always("info", "Features of this host.", features=probe.summary(features))
         blockers = probe.capture_blockers(features)
@@ -116,7 +109,7 @@ class Life:
         reason = "; ".join(blockers)
         if not blockers:
             try:
-                source = Capture(options)
+                source = Capture(options_of(self._config.receiver))
             except (KernelError, OSError, RuntimeError, ValueError) as error:
                 reason = str(error)
                 log.debug("Capture could not be loaded.", error=reason, detail=getattr(error, "log", ""))

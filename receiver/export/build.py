@@ -15,7 +15,7 @@ _Settings: TypeAlias = Any
 _Built: TypeAlias = tuple[Destination, Options]
 
 
-def build(  # noqa: PLR0913 - what is built is wired here
+def build(
     exporter_id: str,
     settings: _Settings,
     ledger: Ledger,

@@ -21,6 +21,7 @@ class Divide:
     def __init__(self, then: Sender, oversize: Sender, notices: Notices) -> None:
         self._then, self._oversize, self._notices = then, oversize, notices
         self.limit = MAX_REQUEST  # bytes of a request; learned
+        self._guessed = False  # whether the limit is no number that the destination named
 
     def send(self, request: Request) -> Receipt:
         """Send all parts; the receipt of them together. Raises AbandonedError where Weir ends before the last."""
@@ -28,28 +29,34 @@ class Divide:
         parts = deque([request])
         while parts:
             part = parts.popleft()
-            try:
-                if len(part.data) > self.limit:
-                    raise OversizeError(f"the request has {len(part.data)} bytes, over the limit of {self.limit}")
-                receipt = self._then.send(part)
-            except OversizeError as error:
-                self._learn(len(part.data), error)
+            receipt = self._send_fitting(part)
+            if receipt is None:
                 halves = split(part.signal, part.data)
-                if halves is None:
-                    receipt = self._oversize.send(part)
-                else:
+                if halves is not None:
                     parts.extendleft(Request(part.signal, half.data, half.items) for half in reversed(halves))
                     continue
+                receipt = self._oversize.send(part)
             accepted += receipt.accepted
             rejected += receipt.rejected
         return Receipt(accepted, rejected)
 
+    def _send_fitting(self, part: Request) -> Receipt | None:
+        """Send what is not too large; None for what is, or turns out to be."""
+        if len(part.data) > self.limit and not (self._guessed and part.items == 1):
+            return None
+        try:
+            return self._then.send(part)
+        except OversizeError as error:
+            self._learn(len(part.data), error)
+            return None
+
     def _learn(self, size: int, error: OversizeError) -> None:
         """Remember the limit that the destination named, or else half of what it refused."""
-        if size > self.limit:
-            return  # our own refusal teaches nothing
-        named = error.limit
-        self.limit = named if named is not None and 0 < named < size else max(1, size // 2)
+        named = error.limit if error.limit is not None and 0 < error.limit < size else None
+        limit = named if named is not None else max(1, size // 2)
+        if limit >= self.limit:
+            return
+        self.limit, self._guessed = limit, named is None
         self._notices.warning(
             "The destination refuses requests of this size. Sending smaller ones.",
             size=size,

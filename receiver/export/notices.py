@@ -30,15 +30,15 @@ class Notices:
         self._lock = threading.Lock()
         self._kinds: dict[tuple[str, str], tuple[float, dict[str, int]]] = {}
 
-    def info(self, message: str, **fields: object) -> None:
+    def info(self, message: str, /, **fields: object) -> None:
         """As `error`, at level info."""
         self._write("info", message, fields)
 
-    def warning(self, message: str, **fields: object) -> None:
+    def warning(self, message: str, /, **fields: object) -> None:
         """As `error`, at level warning."""
         self._write("warning", message, fields)
 
-    def error(self, message: str, **fields: object) -> None:
+    def error(self, message: str, /, **fields: object) -> None:
         """Log `message`, unless a line of its kind (the message and `cause`) was logged within the last interval.
 
         A field whose name ends with `_items` is a count: what was left out is added to the next line of the kind.

@@ -112,7 +112,7 @@ class OtlpGrpc:
                 compression=self.compression,
             )
         except grpc.RpcError as error:
-            self._give_back(line, timed_out=error.code().value[0] == DEADLINE_EXCEEDED)
+            self._give_back(line, timed_out=_code(error) == DEADLINE_EXCEEDED)
             raise
         except ValueError as error:  # gRPC's word for a channel that was closed under the call
             self._give_back(line)

@@ -100,7 +100,7 @@ class Retry:
             try:
                 return self._then.send(request)
             except SendError as error:
-                return error
+                return error.with_traceback(None)
 
         def before_sleep(state: tenacity.RetryCallState) -> None:
             if not self._halt.is_set():

@@ -8,7 +8,7 @@ import struct
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -199,6 +199,43 @@ class Capture:
         self.ring.close()
         self._bss.close()
         self._object.close()
+
+
+class Limits(Protocol):
+    """The bounds of the kernel's tables."""
+
+    ring_mib: int
+    max_flows: int
+
+
+class FlowSettings(Protocol):
+    """Which events there are."""
+
+    start_events: bool
+
+
+class Settings(Protocol):
+    """What capture needs of the receiver's configuration."""
+
+    scope: str
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds."""
+
+    @property
+    def flows(self) -> FlowSettings:
+        """The events."""
+
+
+def options_of(settings: Settings) -> Options:
+    """The options that a receiver's configuration asks for."""
+    return Options(
+        netns=own_netns() if settings.scope == "netns" else 0,
+        ring_bytes=ring_bytes(settings.limits.ring_mib),
+        max_flows=settings.limits.max_flows,
+        start_events=settings.flows.start_events,
+    )
 
 
 def own_netns() -> int:

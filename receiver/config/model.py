@@ -1,0 +1,131 @@
+"""A configuration tree to a `Config`: every section by its schema, every reference checked, every error collected."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from receiver.config import exporters, service
+from receiver.config.errors import ConfigError
+from receiver.config.receiver import Ebpf
+from receiver.config.strict import Strict
+from receiver.config.unbuilt import TEXT, UNBUILT_EXTENSIONS, UNBUILT_SIGNALS, unbuilt
+
+SIGNALS: Final = ("logs", "metrics", "traces")
+RECEIVERS: Final[dict[str, type[Strict]]] = {"ebpf": Ebpf}
+_SECTIONS: Final = ("receivers", "exporters", "extensions", "service")
+_ABSENT: Final = {"processors": "Weir has no processors", "connectors": "Weir has no connectors"}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A configuration that is valid; `warnings` are for the log."""
+
+    receivers: Mapping[str, Ebpf]
+    exporters: Mapping[str, Any]
+    extensions: Mapping[str, Any]
+    service: service.Service
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def receiver(self) -> Ebpf:
+        """The one ebpf receiver."""
+        return next(iter(self.receivers.values()))
+
+
+def build(tree: Any, warnings: tuple[str, ...] = ()) -> Config:
+    """A Config of plain values; ConfigError with everything that is wrong."""
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ConfigError(["the configuration is not a map of sections"])
+    errors = [f"{key}: {_ABSENT.get(key, 'unknown section')}" for key in tree if key not in _SECTIONS]
+    receivers = _components("receivers", tree.get("receivers"), RECEIVERS, errors)
+    found_exporters = _components("exporters", tree.get("exporters"), exporters.TYPES, errors)
+    extensions = _components("extensions", tree.get("extensions"), service.EXTENSIONS, errors)
+    made = _section(service.Service, tree.get("service"), "service", errors)
+    if made is not None:
+        _references(made, receivers, found_exporters, extensions, errors)
+    if len(receivers) != 1 and not any(error.startswith("receivers") for error in errors):
+        errors.append(f"receivers: exactly one ebpf receiver is needed, there are {len(receivers)}")
+    if not errors:
+        plain = {
+            "receivers": {name: part.model_dump() for name, part in receivers.items()},
+            "exporters": {name: part.model_dump() for name, part in found_exporters.items()},
+            "service": made.model_dump() if made else {},
+        }
+        errors += unbuilt(plain)
+    if errors or made is None:
+        raise ConfigError(errors)
+    return Config(receivers, found_exporters, extensions, made, warnings)
+
+
+def _components(section: str, tree: Any, types: Mapping[str, type[Strict]], errors: list[str]) -> dict[str, Any]:
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        errors.append(f"{section}: must be a map of ids")
+        return {}
+    made: dict[str, Any] = {}
+    for name, settings in tree.items():
+        schema = types.get(name.partition("/")[0])
+        if schema is None:
+            errors.append(f"{section}::{name}: unknown type {name.partition('/')[0]!r} (known: {', '.join(types)})")
+        elif (part := _section(schema, settings, f"{section}::{name}", errors)) is not None:
+            made[name] = part
+    return made
+
+
+def _section(schema: type[Strict], settings: Any, path: str, errors: list[str]) -> Any:
+    if settings is None:
+        settings = {}
+    if not isinstance(settings, dict):
+        errors.append(f"{path}: must be a map")
+        return None
+    try:
+        return schema.model_validate(settings)
+    except ValidationError as error:
+        errors += [f"{'::'.join([path, *map(str, e['loc'])])}: {_message(e)}" for e in error.errors(include_url=False)]
+        return None
+
+
+def _message(error: Any) -> str:
+    kind: str = error["type"]
+    if kind == "extra_forbidden":
+        return "unknown key"
+    if kind == "value_error":
+        return str(error["ctx"]["error"])
+    return str(error["msg"])
+
+
+def _references(
+    made: service.Service,
+    receivers: Mapping[str, Any],
+    found: Mapping[str, Any],
+    extensions: Mapping[str, Any],
+    errors: list[str],
+) -> None:
+    if not made.pipelines:
+        errors.append("service::pipelines: at least one pipeline is needed")
+    for name, pipeline in made.pipelines.items():
+        path = f"service::pipelines::{name}"
+        signal = name.partition("/")[0]
+        if signal not in SIGNALS:
+            errors.append(f"{path}: unknown signal {signal!r} (known: {', '.join(SIGNALS)})")
+        elif signal in UNBUILT_SIGNALS:
+            errors.append(f"{path}: {TEXT}")
+        for kind, ids, known in (
+            ("receivers", pipeline.receivers, receivers),
+            ("exporters", pipeline.exporters, found),
+        ):
+            errors += [f"{path}::{kind}: {item!r} is not configured" for item in ids if item not in known]
+            errors += [
+                f"{path}::{kind}: {item!r} stands twice" for item in sorted({i for i in ids if ids.count(i) > 1})
+            ]
+    for name in made.extensions:
+        kind = name.partition("/")[0]
+        if kind not in service.EXTENSIONS or (name not in extensions and name != kind):
+            errors.append(f"service::extensions: {name!r} is not configured")
+        elif kind in UNBUILT_EXTENSIONS:
+            errors.append(f"service::extensions: {name}: {TEXT}")

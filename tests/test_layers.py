@@ -1,0 +1,126 @@
+"""The walls between the rooms: who may import what, and how large a room may be."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT: Final = Path(__file__).parents[1]
+PACKAGE: Final = ROOT / "receiver"
+MODULES: Final = sorted(PACKAGE.rglob("*.py"))
+SOURCES: Final = MODULES + sorted((ROOT / "bpf").glob("*.[ch]"))
+
+# A package that not everybody may import -> the rooms that may.
+ONLY_IN: Final = {
+    "ctypes": ("kernel",),
+    "mmap": ("kernel",),
+    "yaml": ("config",),
+    "pydantic": ("config",),
+    "grpc": ("export", "admin"),
+    "tenacity": ("export",),
+    "click": ("cli",),
+    "opentelemetry": ("export",),
+    # Weir never forks after its start, and has no event loop.
+    "subprocess": (),
+    "multiprocessing": (),
+    "asyncio": (),
+    "concurrent": (),
+}
+PURE: Final = ("flows", "l7", "otlp")
+IMPURE: Final = frozenset(
+    "socket socketserver ssl select selectors threading queue time datetime os io pathlib tempfile shutil glob mmap signal".split()
+)
+IMPURE_CALLS: Final = frozenset({"open", "input", "print", "exec", "eval"})
+# What names the kernel's tracing and BPF file systems, or the number of bpf(2).
+KERNEL_WORDS: Final = re.compile(r"/sys/kernel/(debug/)?tracing|/sys/fs/bpf|\bSYS_bpf\b|\blibbpf\.so")
+NO_ROOMS: Final = frozenset({"utils", "util", "helpers", "helper", "manager", "base", "common", "misc"})
+LONGEST: Final = 400
+
+
+def room(module: Path) -> str:
+    """The package below receiver/ that a module stands in; its own name where it stands alone."""
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(module: Path, text: str) -> Iterator[tuple[str, int]]:
+    """Absolute names that a module imports anywhere in it, and the line."""
+    for node in ast.walk(ast.parse(text, str(module))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module, node.lineno
+
+
+def offences(module: Path, text: str) -> list[str]:
+    """Each thing in a module that its room may not have."""
+    here, found = room(module), []
+    for name, line in imported(module, text):
+        top = name.partition(".")[0]
+        allowed = ONLY_IN.get(top)
+        if allowed is not None and here not in allowed:
+            found.append(f"{module.name}:{line}: {top} belongs to {', '.join(allowed) or 'nobody'}")
+        if here in PURE and top in IMPURE:
+            found.append(f"{module.name}:{line}: {here} knows no {top}")
+    for node in ast.walk(ast.parse(text, str(module))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if here in PURE and node.func.id in IMPURE_CALLS:
+                found.append(f"{module.name}:{node.lineno}: {here} does not {node.func.id}")
+        elif isinstance(node, ast.Attribute) and node.attr in {"fork", "forkpty", "posix_spawn", "system", "popen"}:
+            if isinstance(node.value, ast.Name) and node.value.id == "os":
+                found.append(f"{module.name}:{node.lineno}: nobody forks")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+            value = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+            if here not in {"kernel"} and KERNEL_WORDS.search(value) and not _is_docstring(value):
+                found.append(f"{module.name}:{node.lineno}: {value!r} belongs to kernel")
+    return found
+
+
+def _is_docstring(value: str) -> bool:
+    return " " in value  # a sentence names a path; it does not open one
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_keeps_to_its_room(module: Path) -> None:
+    assert offences(module, module.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "text"),
+    [
+        ("flows/x.py", "import ctypes"),
+        ("enrich/x.py", "from ctypes import CDLL"),
+        ("export/x.py", "import yaml"),
+        ("enrich/x.py", "def f():\n    import grpc.aio"),
+        ("flows/x.py", "import time"),
+        ("otlp/x.py", "from datetime import UTC"),
+        ("l7/x.py", "from threading import Lock"),
+        ("otlp/x.py", "open('/etc/passwd')"),
+        ("export/x.py", "import subprocess"),
+        ("enrich/x.py", "import os\nos.fork()"),
+        ("enrich/x.py", "PATH = '/sys/kernel/tracing/events'"),
+        ("config/x.py", "PIN = b'/sys/fs/bpf/weir'"),
+    ],
+)
+def test_an_offence_is_found(where: str, text: str) -> None:
+    assert len(offences(PACKAGE / where, text)) == 1
+
+
+def test_what_is_allowed_is_not_an_offence() -> None:
+    assert offences(PACKAGE / "kernel/x.py", "import ctypes\nimport time\nP = '/sys/fs/bpf'") == []
+    assert offences(PACKAGE / "config/x.py", "import yaml\nfrom pydantic import BaseModel") == []
+
+
+def test_a_hop_imports_only_hops_before_it(capsys: pytest.CaptureFixture[str]) -> None:
+    code = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
+    assert code == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_has_one_job(source: Path) -> None:
+    with source.open(encoding="utf-8") as file:
+        assert sum(1 for _ in file) <= LONGEST
+    assert source.name.partition(".")[0] not in NO_ROOMS
