@@ -6,17 +6,18 @@ FROM ${BASE} AS build
 RUN apt-get update && apt-get install -y --no-install-recommends clang llvm libbpf-dev make && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE Makefile ./
-COPY bpf bpf
 COPY requirements requirements
-COPY receiver receiver
 COPY tools tools
+COPY bpf bpf
+COPY receiver receiver
 RUN make bpf PYTHON=python3
 RUN python3 -m venv /opt/weir \
-    && /opt/weir/bin/pip install --no-cache-dir --no-compile --require-hashes -r requirements/runtime.txt \
-    && python3 -m venv /tmp/build && /tmp/build/bin/pip install --no-cache-dir hatchling \
-    && /tmp/build/bin/pip wheel --no-deps --no-build-isolation --no-cache-dir -w /tmp/wheel . \
-    && /opt/weir/bin/pip install --no-cache-dir --no-compile --no-deps /tmp/wheel/*.whl \
-    && /opt/weir/bin/pip uninstall -y -q pip setuptools
+    && /opt/weir/bin/pip install --quiet --no-cache-dir --require-hashes -r requirements/runtime.txt \
+    && python3 -m venv /tmp/build && /tmp/build/bin/pip install --quiet --no-cache-dir --require-hashes -r requirements/build.txt \
+    && /tmp/build/bin/pip wheel --quiet --no-deps --no-build-isolation --no-cache-dir -w /tmp/wheel . \
+    && /opt/weir/bin/pip install --quiet --no-cache-dir --no-deps /tmp/wheel/*.whl \
+    && /opt/weir/bin/pip uninstall --quiet -y pip setuptools \
+    && find /opt/weir -path '*/numpy/*' -type d -name tests -prune -exec rm -r {} +
 
 FROM ${BASE}
 RUN apt-get update && apt-get install -y --no-install-recommends libbpf1 && rm -rf /var/lib/apt/lists/* /var/cache/apt

@@ -10,7 +10,7 @@ BPF_SOURCES := $(wildcard bpf/*.bpf.c)
 BPF_OBJECTS := $(foreach arch,x86_64 aarch64,$(patsubst bpf/%.bpf.c,$(OBJECTS)/%.$(arch).bpf.o,$(BPF_SOURCES)))
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup bpf run test integration bench bench-tripwire check format lock wheel image clean
+.PHONY: help setup bpf run test integration bench bench-tripwire check format lock wheel image container clean
 
 help: ## This text
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -54,7 +54,7 @@ test: $(VENV)/ready ## The tests that need no kernel, no root and no network
 
 integration: setup ## The tests on this kernel, with real sockets and a real Collector (root)
 	@tools/setup.sh integration
-	$(AS_ROOT) $(PY) -m pytest integration
+	$(AS_ROOT) $(PY) -m pytest integration -m 'not container'
 
 bench: setup ## Figures and ratios of this machine
 	$(AS_ROOT) $(PY) -m bench
@@ -79,7 +79,12 @@ wheel: setup ## A wheel that carries the compiled objects
 	$(PY) -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
 
 image: ## The container image, by buildah
+	@tools/setup.sh container
 	tools/image.sh
+
+container: $(VENV)/ready ## The image as a sidecar of another container (root, after `make image`)
+	@tools/setup.sh container
+	$(AS_ROOT) $(PY) -m pytest integration/test_container.py
 
 clean: ## Remove what the verbs above made
 	rm -rf $(VENV) .make $(OBJECTS) dist build

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from receiver import __version__, telemetry
+from receiver.admin.http import HttpServer
+from receiver.admin.pages import health_routes, zpages_routes
+from receiver.config.service import EXTENSIONS
 from receiver.corridor import Corridor, LogsOutlet, MetricsOutlet, Settings
 from receiver.enrich.host import host_attributes, pod_in_scope, read_namespaces, read_pod
 from receiver.enrich.identity import Composer, for_metrics
@@ -18,8 +21,9 @@ from receiver.enrich.reader import ProcessReader
 from receiver.enrich.resources import ResourceTable
 from receiver.flows.series import SeriesTable
 from receiver.flows.texts import Texts
+from receiver.kernel.capture import Options, own_netns, ring_bytes
 from receiver.kernel.source import Source
-from receiver.ledger import Ledger
+from receiver.ledger import SIGNALS, Ledger, Signal
 from receiver.otlp.encoded import Encoded
 from receiver.otlp.logs import LogEncoder
 from receiver.otlp.metrics import Instrument, encode_metrics, points
@@ -28,6 +32,7 @@ from receiver.otlp.series import SeriesPoints
 
 if TYPE_CHECKING:
     from receiver.config import Config
+    from receiver.config.receiver import Ebpf
     from receiver.export.exporter import Exporter
 
 LOG_RESOURCES: Final = 16384
@@ -45,6 +50,8 @@ class Service:
     ) -> None:
         self.config, self.source = config, source
         self.ledger = Ledger()
+        self.capture = "starting"
+        self._servers: list[HttpServer] = []
         self._fatal = fatal
         self._stop = threading.Event()
         self.started_at = time.time_ns()
@@ -89,10 +96,10 @@ class Service:
     def _build_exporters(self) -> dict[str, "Exporter"]:
         from receiver.export.build import build  # noqa: PLC0415 grpc costs 15 MiB: only where an exporter needs it
 
-        signals: dict[str, list[str]] = {}
+        signals: dict[str, list[Signal]] = {}
         for pipeline, parts in self.config.service.pipelines.items():
             for exporter in parts.exporters:
-                name = pipeline.partition("/")[0]
+                name = signal_of(pipeline)
                 if name not in signals.setdefault(exporter, []):
                     signals[exporter].append(name)
         return {
@@ -100,7 +107,7 @@ class Service:
             for name, found in signals.items()
         }
 
-    def _outlet(self, name: str) -> list["Exporter"]:
+    def _outlet(self, name: Signal) -> list["Exporter"]:
         return [exporter for exporter in self.exporters.values() if name in exporter.signals]
 
     def _build_enrichment(self, environ: Mapping[str, str]) -> None:
@@ -133,7 +140,7 @@ class Service:
         except BaseException as error:  # noqa: BLE001 whatever it is, the process must not live on without capture
             self._fatal("capture", error)
 
-    def _offer(self, name: str, exporters: Sequence["Exporter"], encoded: Sequence[Encoded]) -> None:
+    def _offer(self, name: Signal, exporters: Sequence["Exporter"], encoded: Sequence[Encoded]) -> None:
         from receiver.export.request import Request  # noqa: PLC0415
 
         for part in encoded:
@@ -179,10 +186,38 @@ class Service:
                 values.setdefault(f"weir_exporter_{suffix}", []).append(row)
         return values
 
+    # What an operator asks
+
+    def _build_servers(self) -> list[HttpServer]:
+        """The HTTP endpoints that are asked for; AddressError for one that cannot be listened on."""
+        servers = []
+        for name in self.config.service.extensions:
+            kind = name.partition("/")[0]
+            settings = self.config.extensions.get(name) or EXTENSIONS[kind]()
+            if kind == "health_check":
+                servers.append(HttpServer(name, settings.endpoint, health_routes(self._thread.is_alive)))
+            elif kind == "zpages":
+                routes = zpages_routes(self.ledger.snapshot, self.status)
+                servers.append(HttpServer(name, settings.endpoint, routes))
+        return servers
+
+    def status(self) -> dict[str, object]:
+        """What runs, in short."""
+        return {
+            "version": __version__,
+            "capture": self.capture,
+            "pipelines": {name: parts.exporters for name, parts in self.config.service.pipelines.items()},
+            "series": self.series.keys.used,
+            "threads": sorted(thread.name for thread in threading.enumerate()),
+        }
+
     # Life
 
     def start(self) -> None:
         """Exporters first, the receiver last."""
+        self._servers = self._build_servers()
+        for server in self._servers:
+            server.start()
         for exporter in self.exporters.values():
             exporter.start()
         if self._reader is not None:
@@ -197,7 +232,24 @@ class Service:
             self._reader.stop(max(0.0, min(1.0, deadline - time.monotonic())))
         for exporter in self.exporters.values():
             exporter.stop(deadline)
+        for server in self._servers:
+            server.stop()
         self.source.close()
+
+
+def signal_of(pipeline: str) -> Signal:
+    """The signal of a pipeline's id, `logs` or `logs/name`."""
+    return SIGNALS[SIGNALS.index(pipeline.partition("/")[0])]
+
+
+def capture_options(settings: "Ebpf") -> Options:
+    """What capture is loaded with, by the receiver's configuration."""
+    return Options(
+        netns=own_netns() if settings.scope == "netns" else 0,
+        ring_bytes=ring_bytes(settings.limits.ring_mib),
+        max_flows=settings.limits.max_flows,
+        start_events=settings.flows.start_events,
+    )
 
 
 def _resident() -> int:

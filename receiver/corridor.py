@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from receiver.enrich.owners import Owners
 from receiver.flows.addresses import Addresses
-from receiver.flows.columns import KIND_END
+from receiver.flows.columns import KIND_END, EventColumns
 from receiver.flows.events import CHUNK, event_rows, events_of
 from receiver.flows.last_pass import LastPass
 from receiver.flows.series import SeriesTable
@@ -33,7 +33,7 @@ _UPDATE_SLACK: Final = 0.95  # a pass that comes a little early still makes the 
 class LogEncode(Protocol):
     """Encodes event columns (`receiver.otlp.logs.LogEncoder.encode`)."""
 
-    def encode(self, columns: object, observed_time: int, resources: Sequence[bytes]) -> list[Encoded]:
+    def encode(self, columns: EventColumns, observed_time: int, resources: Sequence[bytes]) -> list[Encoded]:
         """Requests."""
 
 

@@ -10,9 +10,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from receiver import __version__
-from receiver.compose import Service
+from receiver.compose import Service, capture_options
 from receiver.kernel import privileges, probe
-from receiver.kernel.capture import Capture, KernelError, options_of
+from receiver.kernel.capture import Capture
+from receiver.kernel.libbpf import KernelError
 from receiver.kernel.nothing import NoSource
 from receiver.kernel.source import Source
 from receiver.logs import get_logger
@@ -95,8 +96,10 @@ class Life:
             attached = source.attach()
             for program, why in attached.missing.items():
                 log.warning("A program is not attached.", program=program, reason=why)
+            service.capture = "available"
             log.always("info", "Everything is ready. Begin running and processing data.", programs=attached.programs)
         else:
+            service.capture = f"unavailable: {reason}"
             log.always("warning", "Capture is unavailable.", reason=reason)
         return service
 
@@ -109,7 +112,7 @@ class Life:
         reason = "; ".join(blockers)
         if not blockers:
             try:
-                source = Capture(options_of(self._config.receiver))
+                source = Capture(capture_options(self._config.receiver))
             except (KernelError, OSError, RuntimeError, ValueError) as error:
                 reason = str(error)
                 log.debug("Capture could not be loaded.", error=reason, detail=getattr(error, "log", ""))

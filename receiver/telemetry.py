@@ -69,17 +69,19 @@ def ledger_values(snapshot: Mapping[str, Any]) -> list[Value]:
     for signal, terms in snapshot.items():
         for exporter, view in terms["exporters"].items():
             base = {"weir.ledger.signal": signal, "weir.ledger.exporter": exporter}
-            for outcome in ("observed", "recovered", "exported", "in_flight"):
-                values.append(({**base, "weir.ledger.outcome": outcome}, view[outcome]))
+            plain = ("observed", "recovered", "exported", "in_flight")
+            values += [({**base, "weir.ledger.outcome": outcome}, view[outcome]) for outcome in plain]
             filtered = {**base, "weir.ledger.outcome": "filtered"}
             values += [
                 ({**filtered, "weir.ledger.reason": reason}, count) for reason, count in view["filtered"].items()
             ]
-            for place, count in view["dropped"].items():
-                stage, _, reason = place.partition("/")
-                more = {"weir.ledger.outcome": "dropped", "weir.ledger.stage": stage, "weir.ledger.reason": reason}
-                values.append(({**base, **more}, count))
+            values += [({**base, **_dropped(place)}, count) for place, count in view["dropped"].items()]
     return values
+
+
+def _dropped(place: str) -> dict[str, str]:
+    stage, _, reason = place.partition("/")
+    return {"weir.ledger.outcome": "dropped", "weir.ledger.stage": stage, "weir.ledger.reason": reason}
 
 
 def checked(values: Mapping[str, Sequence[Value]]) -> dict[Metric, Sequence[Value]]:

@@ -37,14 +37,14 @@ class Remembered:
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, dict[str, Any]]] = []
 
-    def info(self, event: str, **fields: Any) -> None:
-        self.lines.append(("info", event, fields))
+    def info(self, message: str, /, **fields: object) -> None:
+        self.lines.append(("info", message, fields))
 
-    def warning(self, event: str, **fields: Any) -> None:
-        self.lines.append(("warning", event, fields))
+    def warning(self, message: str, /, **fields: object) -> None:
+        self.lines.append(("warning", message, fields))
 
-    def error(self, event: str, **fields: Any) -> None:
-        self.lines.append(("error", event, fields))
+    def error(self, message: str, /, **fields: object) -> None:
+        self.lines.append(("error", message, fields))
 
     def messages(self) -> list[str]:
         return [line[1] for line in self.lines]

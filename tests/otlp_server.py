@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import grpc
 
@@ -79,6 +79,7 @@ class Received:
     signal: Signal
     data: bytes
     metadata: dict[str, Any]
+    time: float  # monotonic
 
 
 @dataclass
@@ -97,7 +98,7 @@ class OtlpServer:
         self.otherwise = Answer()
         self._lock = threading.Lock()
 
-    def __enter__(self) -> "OtlpServer":
+    def __enter__(self) -> Self:
         options = [("grpc.max_receive_message_length", self.max_bytes), ("grpc.so_reuseport", 0)]
         self._server = grpc.server(ThreadPoolExecutor(8), options=options)
         self._server.add_generic_rpc_handlers((_Handler(self),))
@@ -105,7 +106,9 @@ class OtlpServer:
             port = self._server.add_secure_port(self.address, self.credentials)
         else:
             port = self._server.add_insecure_port(self.address)
-        self.endpoint = self.address if self.address.startswith("unix:") else f"{self.address.rpartition(':')[0]}:{port}"
+        self.endpoint = (
+            self.address if self.address.startswith("unix:") else f"{self.address.rpartition(':')[0]}:{port}"
+        )
         self._server.start()
         return self
 
@@ -124,7 +127,7 @@ class OtlpServer:
     def handle(self, signal: Signal, data: bytes, context: Any) -> bytes:
         metadata = dict(context.invocation_metadata())
         with self._lock:
-            self.received.append(Received(signal, data, metadata))
+            self.received.append(Received(signal, data, metadata, time.monotonic()))
             answer = self.answers.popleft() if self.answers else self.otherwise
         if answer.until is not None:
             answer.until.wait(LIMIT)
@@ -143,6 +146,6 @@ class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
         for signal in self._server.services:
             if details.method == _SERVICES[signal]:
                 return grpc.unary_unary_rpc_method_handler(
-                    lambda data, context: self._server.handle(signal, data, context)
+                    lambda data, context, signal=signal: self._server.handle(signal, data, context)
                 )
         return None

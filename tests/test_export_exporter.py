@@ -48,7 +48,9 @@ class Memory:
 class Bench:
     """An exporter, and everything around it."""
 
-    def __init__(self, destination: Memory, options: Options | None = None, signals: Sequence[Signal] = ("logs",)) -> None:
+    def __init__(
+        self, destination: Memory, options: Options | None = None, signals: Sequence[Signal] = ("logs",)
+    ) -> None:
         self.ledger, self.log, self.destination = Ledger(), Remembered(), destination
         self.died: list[tuple[str, BaseException]] = []
         self.exporter = Exporter(
@@ -297,7 +299,9 @@ def test_a_signal_that_is_refused_is_dropped_and_the_others_go_on() -> None:
     until(lambda: bench.view()[0] == 10 and bench.view("metrics")[2] == 0)
     bench.stop()
     assert bench.view("metrics") == (0, {"export/permanent": 10}, 0)
-    assert bench.log.messages().count("The destination does not take this signal. Its data is dropped until it does.") == 1
+    assert (
+        bench.log.messages().count("The destination does not take this signal. Its data is dropped until it does.") == 1
+    )
 
 
 def test_a_thread_that_dies_says_so_loudly_and_its_items_are_counted() -> None:
@@ -341,7 +345,9 @@ _OUTCOMES = st.sampled_from(["ok", "part", "permanent", "retry", "oversize", "un
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 6), _OUTCOMES), max_size=25), st.integers(1, 3), st.integers(1, 8), st.booleans())
+@given(
+    st.lists(st.tuples(st.integers(1, 6), _OUTCOMES), max_size=25), st.integers(1, 3), st.integers(1, 8), st.booleans()
+)
 def test_whatever_the_destination_does_the_ledger_balances(
     offers: list[tuple[int, str]], consumers: int, capacity: int, patient: bool
 ) -> None:
@@ -398,9 +404,11 @@ def test_an_unknown_type_and_a_wrong_endpoint_name_their_place() -> None:
     def make(name: str, **values: object) -> object:
         return build(name, SimpleNamespace(**values), Ledger(), ["logs"], lambda *_: None, log=Remembered())
 
-    with pytest.raises(ValueError, match=r"exporters::kafka/1: unknown type; there are \['debug', 'otlp', 'otlp_grpc'\]"):
+    with pytest.raises(
+        ValueError, match=r"exporters::kafka/1: unknown type; there are \['debug', 'otlp', 'otlp_grpc'\]"
+    ):
         make("kafka/1")
-    with pytest.raises(ValueError, match="exporters::otlp: endpoint: 'localhost' has no host and port"):
+    with pytest.raises(ValueError, match="exporters::otlp::endpoint: 'localhost' has no host and port"):
         make("otlp", endpoint="localhost", headers={})
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import pytest
@@ -49,7 +49,7 @@ class Client:
     def send(self, items: int = 1, size: int = 0, signal: Any = "logs") -> Receipt:
         return self.destination.sender(signal, self.halt, self.notices).send(request(items, size, signal))
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,7 +93,15 @@ def test_every_code_comes_through_as_its_kind_of_error(server: OtlpServer, code:
     server.answers.append(Answer(code, "sorry", retry_info(3)))
     with Client(server.endpoint) as client, pytest.raises((RetryableError, PermanentError), match="sorry") as caught:
         client.send()
-    names = {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS", "RESOURCE_EXHAUSTED"}
+    names = {
+        "CANCELLED",
+        "DEADLINE_EXCEEDED",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "RESOURCE_EXHAUSTED",
+    }
     if code.name in names:
         assert isinstance(caught.value, RetryableError)
         assert (caught.value.delay, caught.value.throttle) == (3, True)
@@ -143,14 +151,16 @@ def test_a_peer_that_stays_silent_gets_a_new_connection(server: OtlpServer) -> N
     go = threading.Event()
     server.answers += [Answer(until=go)] * 3
     with Client(server.endpoint, timeout=0.05) as client:
-        lines = set()
+        found = []
         for _ in range(3):
             with pytest.raises(RetryableError):
                 client.send()
-            lines.add(client.destination._line)
+            found.append(client.destination._line)
         go.set()
-        assert lines.pop() is not None or lines
-        assert client.destination._line is None
+        assert found[0] is found[1] is not None
+        assert found[2] is None
+        client.destination.transport = Transport(parse_endpoint(server.endpoint), timeout=0)
+        assert client.send() == Receipt(1)
 
 
 def test_closing_ends_a_call_that_is_under_way(server: OtlpServer) -> None:
@@ -188,7 +198,7 @@ def test_no_call_is_begun_after_the_deadline_and_none_outlives_it(server: OtlpSe
         with pytest.raises(AbandonedError):
             client.send()
     go.set()
-    assert len(server.received) == 1
+    assert len(server.received) <= 1
 
 
 # Compression
@@ -239,7 +249,13 @@ def test_compression_on_the_wire(server: OtlpServer, compression: Any, small: bo
 
 @pytest.mark.parametrize(
     ("endpoint", "compressed"),
-    [("localhost:4317", False), ("unix:/run/otlp.sock", False), ("[::1]:4317", False), ("collector:4317", True), ("10.0.0.1:4317", True)],
+    [
+        ("localhost:4317", False),
+        ("unix:/run/otlp.sock", False),
+        ("[::1]:4317", False),
+        ("collector:4317", True),
+        ("10.0.0.1:4317", True),
+    ],
 )
 def test_auto_compresses_what_leaves_the_host(endpoint: str, compressed: bool) -> None:
     destination = OtlpGrpc(Transport(parse_endpoint(endpoint), TlsSettings(insecure=True)))
@@ -296,9 +312,7 @@ def test_a_unix_socket_works(tmp_path: Path) -> None:
         assert len(server.received) == 1
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "cause"), [("", "refused"), ("unix:/nowhere/otlp.sock", "refused")]
-)
+@pytest.mark.parametrize(("endpoint", "cause"), [("", "refused"), ("unix:/nowhere/otlp.sock", "refused")])
 def test_an_absent_server_is_named(endpoint: str, cause: str) -> None:
     with Client(endpoint or dead_endpoint()) as client, pytest.raises(RetryableError) as caught:
         client.send()
@@ -425,7 +439,7 @@ def test_the_systems_pool_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_a_token_rotates_and_an_unreadable_file_leaves_the_old_one(server: OtlpServer, tmp_path: Path) -> None:
     path = tmp_path / "token"
-    with pytest.raises(ValueError, match="bearer token file"):
+    with pytest.raises(ValueError, match="bearer_token_file"):
         TokenFile(str(path))
     path.write_text("first\n")
     with Client(server.endpoint, bearer_token_file=str(path)) as client:
@@ -512,10 +526,9 @@ def test_a_throttling_server_is_obeyed() -> None:
         exporter.start()
         offer(exporter, ledger, 1, 1)
         until(lambda: "Exporting failed. Will retry the request after interval." in log.messages())
-        held = time.monotonic()
         offer(exporter, ledger, 1, 2)
         until(lambda: len(server.received) == 3)
-        assert time.monotonic() - held > 0.2
+        assert all(call.time - server.received[0].time >= 0.3 for call in server.received[1:])
         exporter.stop(time.monotonic() + 10)
     assert ledger.snapshot()["logs"]["exported"] == 2
 
@@ -535,3 +548,20 @@ def test_stopping_while_the_server_hangs_ends_in_time_with_a_final_ledger() -> N
     found = ledger.snapshot()
     assert (found["logs"]["dropped"], found["logs"]["in_flight"]) == ({"shutdown/abandoned": 5}, 0)
     assert imbalance(found) == []
+
+
+def test_the_configuration_as_it_is_builds_every_type(server: OtlpServer) -> None:
+    from receiver.config.exporters import TYPES
+
+    for name, model in TYPES.items():
+        ledger = Ledger()
+        values = {"endpoint": server.endpoint, "tls": {"insecure": True}, "user_agent": "mine", "keepalive": {}}
+        made = model.model_validate(values if name != "debug" else {})
+        exporter = build(name, made, ledger, ["logs"], lambda *_: None, log=Remembered())
+        assert exporter.max_request_bytes == 1 << 20
+        if name != "debug":
+            exporter.start()
+            offer(exporter, ledger, 2, 1)
+        exporter.stop(time.monotonic() + 10)
+        assert ledger.snapshot()["logs"]["exported"] == (0 if name == "debug" else 2)
+    assert [call.metadata["user-agent"].split()[0] for call in server.received] == ["mine", "mine"]

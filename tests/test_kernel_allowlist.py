@@ -16,7 +16,10 @@ GOOD = "raw_tp/inet_sock_set_state"
 def test_an_object_that_only_observes_passes() -> None:
     wide_load = instruction(0x18, immediate=0x85) + bytes(8)  # its second half is no instruction
     local = call(5, source=1)
-    assert findings(write_elf({GOOD: wide_load + b"".join(map(call, HELPERS)) + local + EXIT, ".text": EXIT}), "flow") == []
+    assert (
+        findings(write_elf({GOOD: wide_load + b"".join(map(call, HELPERS)) + local + EXIT, ".text": EXIT}), "flow")
+        == []
+    )
 
 
 @pytest.mark.parametrize(

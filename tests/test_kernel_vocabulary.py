@@ -9,7 +9,10 @@ from receiver.kernel import syscall
 from receiver.kernel.libbpf import DECLARED
 from receiver.kernel.syscall import ALLOWED, RefusedError, bpf
 
-FORBIDDEN = re.compile(r"xdp|tc_|_tc|tcx|cgroup|lsm|netfilter|freplace|netkit|netns|sockmap|pin|struct_ops|update_elem|set_link", re.IGNORECASE)
+FORBIDDEN = re.compile(
+    r"xdp|tc_|_tc|tcx|cgroup|lsm|netfilter|freplace|netkit|netns|sockmap|pin|struct_ops|update_elem|set_link",
+    re.IGNORECASE,
+)
 
 
 def test_libbpf_is_declared_without_a_call_that_could_change_or_pin() -> None:

@@ -4,7 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 certificates=/etc/ssl/certs/ca-certificates.crt
-options=(--isolation chroot --network host -v "$certificates:$certificates:ro")
-[ ! -f /etc/pip.conf ] || options+=(-v /etc/pip.conf:/etc/pip.conf:ro)
+options=(--isolation chroot --network host)
+[ ! -f "$certificates" ] || options+=(-v "$certificates:$certificates:ro")
+pip=${PIP_CONFIG_FILE:-/etc/pip.conf}
+[ ! -f "$pip" ] || options+=(-v "$pip:/etc/pip.conf:ro")
 [ -z "${BASE:-}" ] || options+=(--pull-never --build-arg "BASE=$BASE")
 exec buildah bud "${options[@]}" -t "${IMAGE:-weir:dev}" .

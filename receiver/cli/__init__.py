@@ -44,7 +44,7 @@ def _load(sources: tuple[str, ...], sets: tuple[str, ...]) -> "Config":
 @click.group(context_settings=_CONTEXT, epilog=_EPILOG)
 @click.version_option(__version__, "-v", "--version", prog_name="weir", message="%(prog)s %(version)s")
 def main() -> None:
-    """Watch every network flow of a workload with eBPF, and push each as OTLP to an OpenTelemetry Collector.
+    r"""Watch every network flow of a workload with eBPF, and push each as OTLP to an OpenTelemetry Collector.
 
     \b
     weir run                               show TCP flows of this network namespace

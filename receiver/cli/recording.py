@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from receiver import __version__
-from receiver.compose import Service
-from receiver.kernel.capture import Capture, KernelError, options_of
+from receiver.compose import Service, capture_options
+from receiver.kernel.capture import Capture
+from receiver.kernel.libbpf import KernelError
 from receiver.kernel.recording import Recorder, RecordingError, Replay
 from receiver.logs import get_logger
 
@@ -19,26 +20,35 @@ FAILED = 3
 log = get_logger("weir")
 
 
+class _Died:
+    """Remembers that a thread died, and says where."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+
+    def __call__(self, where: str, error: BaseException) -> None:
+        log.error("A thread died. Ending.", thread=where, error=repr(error))
+        self.event.set()
+
+
 def record(config: "Config", output: Path, seconds: float, limit: int) -> int:
     """Capture for `seconds` and write everything down beside exporting it as configured; the exit code."""
     try:
-        capture = Capture(options_of(config.receiver))
+        capture = Capture(capture_options(config.receiver))
     except (KernelError, OSError, RuntimeError, ValueError) as error:
         log.error("Capture is unavailable.", reason=str(error))  # noqa: TRY400 the reason is what helps
         return FAILED
     recorder = Recorder(capture, output.open("wb"), __version__, limit)
-    died = threading.Event()
-    service = Service(
-        config, recorder, os.environ, lambda where, error: (log.error(where, error=str(error)), died.set())
-    )
+    died = _Died()
+    service = Service(config, recorder, os.environ, died)
     service.start()
     capture.attach()
     log.always("info", "Recording.", output=str(output), seconds=seconds)
-    died.wait(seconds)
+    died.event.wait(seconds)
     service.stop(time.monotonic() + config.service.shutdown_timeout)
     log.always("info", "Recorded.", output=str(output), bytes=output.stat().st_size, full=recorder.full)
     log.always("info", "Final ledger.", ledger=service.ledger.snapshot())
-    return FAILED if died.is_set() else 0
+    return FAILED if died.event.is_set() else 0
 
 
 def replay(config: "Config", path: Path) -> int:
@@ -48,17 +58,16 @@ def replay(config: "Config", path: Path) -> int:
     except (OSError, RecordingError) as error:
         log.error("The recording cannot be read.", reason=str(error))  # noqa: TRY400 the reason is what helps
         return FAILED
-    failed = threading.Event()
-    service = Service(config, source, {}, lambda where, error: (log.error(where, error=str(error)), failed.set()))
+    died = _Died()
+    service = Service(config, source, {}, died)
     for exporter in service.exporters.values():
         exporter.start()
     try:
         service.corridor.replay(source)
     except BaseException as error:  # noqa: BLE001 said, and the exit code tells
-        log.error("The replay failed.", error=repr(error))  # noqa: TRY400
-        failed.set()
+        died("replay", error)
     deadline = time.monotonic() + config.service.shutdown_timeout
     for exporter in service.exporters.values():
         exporter.stop(deadline)
     log.always("info", "Final ledger.", ledger=service.ledger.snapshot())
-    return FAILED if failed.is_set() else 0
+    return FAILED if died.event.is_set() else 0

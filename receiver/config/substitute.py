@@ -1,4 +1,4 @@
-"""`${env:NAME}`, `${env:NAME:-default}`, `${NAME}`, `${file:PATH}` and `$$` in the strings of a configuration, as the Collector has them."""
+"""`${env:NAME}`, `${env:NAME:-default}`, `${NAME}`, `${file:PATH}` and `$$` in strings, filled in as the Collector does."""
 
 import os
 import re

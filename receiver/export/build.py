@@ -13,6 +13,7 @@ from receiver.ledger import Ledger, Signal
 # Settings are read by the names that the configuration has; a name that it does not have keeps its default here.
 _Settings: TypeAlias = Any
 _Built: TypeAlias = tuple[Destination, Options]
+_NAMES: Final = ("user_agent", "authority", "balancer_name")
 
 
 def build(
@@ -35,7 +36,7 @@ def build(
     try:
         destination, options = make(settings)
     except ValueError as error:
-        raise ValueError(f"exporters::{exporter_id}: {error}") from error
+        raise ValueError(f"exporters::{exporter_id}::{error}") from error
     return Exporter(exporter_id, destination, options, ledger, signals, fatal, log or _logger(), clock)
 
 
@@ -58,7 +59,7 @@ def _otlp_grpc(settings: _Settings) -> _Built:
         headers=tuple((key, _plain(value)) for key, value in headers.items()),
         keepalive=Keepalive(**_named(Keepalive, keepalive)) if keepalive is not None else None,
         retry_resource_exhausted=getattr(retry, "retry_resource_exhausted", "") == "unless_oversize",
-        **_named(Transport, settings, "compression", "timeout", "wait_for_ready", "bearer_token_file"),
+        **_named(Transport, settings, "compression", "timeout", "wait_for_ready", "bearer_token_file", *_NAMES),
     )
     options = Options(
         queue=QueueSettings(**_named(QueueSettings, _part(settings, "sending_queue"))),
@@ -72,7 +73,12 @@ def _debug(settings: _Settings) -> _Built:
     from receiver.export.debug import Debug  # noqa: PLC0415 - decodes with protobuf, which nothing else needs
 
     # One consumer, so that lines come in their order; what cannot be printed is not tried again.
-    options = Options(QueueSettings(num_consumers=1), RetryPolicy(enabled=False), wants_owner_rule=True)
+    options = Options(
+        QueueSettings(num_consumers=1),
+        RetryPolicy(enabled=False),
+        wants_owner_rule=True,
+        **_named(Options, settings, "max_request_bytes"),
+    )
     return Debug(**_named(Debug, settings, "verbosity")), options
 
 
@@ -105,5 +111,4 @@ def _plain(value: object) -> Any:  # noqa: ANN401 - whatever the configuration h
 def _logger() -> Log:
     from receiver.logs import get_logger  # noqa: PLC0415 - tests bring their own
 
-    logger: Log = get_logger("export")
-    return logger
+    return get_logger("export")

@@ -85,7 +85,7 @@ class TokenFile:
                 self._seen = state
         except (OSError, UnicodeDecodeError) as error:
             if self._seen is None:
-                raise ValueError(f"bearer token file {self._path}: {error}") from error
+                raise ValueError(f"bearer_token_file: {error}") from error
         return self._header
 
 

@@ -47,13 +47,12 @@ class Debug:
         rest = memoryview(data)
         with self._lock:
             while rest:
-                if not select.select([], [self._file], [], max(0.0, min(_POLL, halt.remaining())))[1]:
-                    if halt.remaining() <= 0:
-                        raise AbandonedError("nobody reads standard output")
-                    continue
                 try:
-                    # No more than a pipe that is ready has room for, so that the write does not block.
-                    rest = rest[os.write(self._file, rest[: select.PIPE_BUF]) :]
+                    if select.select([], [self._file], [], max(0.0, min(_POLL, halt.remaining())))[1]:
+                        # No more than a pipe that is ready has room for, so that the write does not block.
+                        rest = rest[os.write(self._file, rest[: select.PIPE_BUF]) :]
+                    elif halt.remaining() <= 0:
+                        raise AbandonedError("nobody reads standard output")
                 except BlockingIOError:
                     continue
                 except OSError as error:

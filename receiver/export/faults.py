@@ -135,7 +135,7 @@ _BY_CODE: Final = {
     ),
     UNAUTHENTICATED: Fault("authentication", "The destination wants other credentials: check headers and the token."),
     RESOURCE_EXHAUSTED: Fault(
-        "exhausted", "The destination is out of a resource or quota, and names no time to retry."
+        "exhausted", "The destination is out of a resource or quota: give it more, or send it less."
     ),
     INTERNAL: Fault("refused_data", "A component behind the destination's receiver refuses the data: see its log."),
     UNIMPLEMENTED: NO_SERVICE,

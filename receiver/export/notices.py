@@ -1,7 +1,7 @@
 """Log lines in, fewer of them out: the first of each kind at once, then one an interval with the number left out."""
 
 import threading
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from receiver.export.halt import Clock
 
@@ -10,15 +10,15 @@ MAX_KINDS: Final = 256  # kinds that are remembered; a kind is a message and a c
 
 
 class Log(Protocol):
-    """What is used of a structlog logger."""
+    """What is used of a logger: a message and fields."""
 
-    def info(self, event: str, **fields: Any) -> Any:  # noqa: ANN401 - any value may be logged
+    def info(self, message: str, /, **fields: object) -> None:
         """Something happened that needs no one."""
 
-    def warning(self, event: str, **fields: Any) -> Any:  # noqa: ANN401
+    def warning(self, message: str, /, **fields: object) -> None:
         """Someone may want to look."""
 
-    def error(self, event: str, **fields: Any) -> Any:  # noqa: ANN401
+    def error(self, message: str, /, **fields: object) -> None:
         """Data was lost."""
 
 

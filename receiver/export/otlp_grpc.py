@@ -60,6 +60,9 @@ class Transport:
     bearer_token_file: str = ""
     wait_for_ready: bool = False
     keepalive: Keepalive | None = None
+    user_agent: str = ""  # in place of ours
+    authority: str = ""  # in place of the endpoint's host
+    balancer_name: str = ""  # empty: round_robin for dns:///, else pick_first
     retry_resource_exhausted: bool = False
     extra_options: tuple[tuple[str, str | int], ...] = ()  # of the channel
 
@@ -173,20 +176,23 @@ class OtlpGrpc:
         transport = self.transport
         options: dict[str, str | int] = {
             "grpc.enable_retries": 0,  # every attempt is the retry sender's, and counted
-            "grpc.primary_user_agent": USER_AGENT,
+            "grpc.primary_user_agent": transport.user_agent or USER_AGENT,
             "grpc.max_send_message_length": -1,
             "grpc.max_receive_message_length": MAX_ANSWER,
             "grpc.use_local_subchannel_pool": 1,  # else a new channel inherits the back-off of another
             "grpc.initial_reconnect_backoff_ms": _RECONNECT_MS,
             "grpc.max_reconnect_backoff_ms": _RECONNECT_MS,
             "grpc.min_reconnect_backoff_ms": _CONNECT_TIMEOUT_MS,  # how long one connect may take
-            "grpc.lb_policy_name": "round_robin" if transport.endpoint.balanced else "pick_first",
+            "grpc.lb_policy_name": transport.balancer_name
+            or ("round_robin" if transport.endpoint.balanced else "pick_first"),
         }
         if transport.endpoint.local:
             options["grpc.enable_http_proxy"] = 0
         if transport.tls.server_name_override:
             options["grpc.ssl_target_name_override"] = transport.tls.server_name_override
             options["grpc.default_authority"] = transport.tls.server_name_override
+        if transport.authority:
+            options["grpc.default_authority"] = transport.authority
         if transport.keepalive is not None:
             options |= {
                 "grpc.keepalive_time_ms": round(transport.keepalive.time * 1000),

@@ -61,7 +61,8 @@ class Histogram:
 
     def count(self) -> NDArray[np.uint64]:
         """Observations of each series."""
-        return self.buckets.sum(axis=1, dtype=np.uint64)
+        total: NDArray[np.uint64] = self.buckets.sum(axis=1, dtype=np.uint64)
+        return total
 
     def reset(self, rows: Slots) -> None:
         """Forget what `rows` hold."""

@@ -36,7 +36,7 @@ class KeyTable:
         self._keys = [np.zeros(self.size, np.uint64) for _ in range(self.words)]
 
     def _hashes(self, words: Words) -> NDArray[np.uint64]:
-        value = words[0] * self._seed[0]
+        value: NDArray[np.uint64] = words[0] * self._seed[0]
         for i in range(1, self.words):
             value ^= value >> _S29
             value += words[i]
@@ -89,7 +89,7 @@ class KeyTable:
         return slot, np.concatenate(fresh) if fresh else empty
 
     def _match(self, slot: Slots, words: Words, hashes: NDArray[np.uint64], rows: Slots | None) -> NDArray[np.bool_]:
-        same = self._hash[slot] == hashes
+        same: NDArray[np.bool_] = self._hash[slot] == hashes
         for column, word in zip(self._keys, words, strict=True):
             same &= column[slot] == (word if rows is None else word[rows])
         return same

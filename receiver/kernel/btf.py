@@ -5,7 +5,7 @@ Format: Documentation/bpf/btf.rst of the kernel.
 
 import struct
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -75,7 +75,10 @@ class Btf:
         return self._struct(self._types[index])
 
     def _struct(self, entry: _Type) -> np.dtype[np.void]:
-        names, formats, offsets, end = [], [], [], 0
+        names: list[str] = []
+        formats: list[Any] = []
+        offsets: list[int] = []
+        end = 0
         for name, member_type, bits in entry.members:
             if bits % 8 or bits // 8 != end:
                 message = f"struct {entry.name}: implicit padding or bit field before {name}"
@@ -90,7 +93,7 @@ class Btf:
             raise LayoutError(message)
         return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": entry.size})
 
-    def _format(self, index: int) -> object:
+    def _format(self, index: int) -> Any:  # noqa: ANN401 what numpy takes for a dtype
         entry = self._types[index]
         while entry.kind in _MODIFIERS:
             entry = self._types[entry.size]

@@ -8,7 +8,7 @@ import struct
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 
@@ -138,7 +138,8 @@ class Capture:
             if before == after and begun == done:
                 break
             before = after
-        return Counters(begun, *rest[:5], held)
+        ring_full, filtered_self, flows_full, owners_failed, replaced, _ = rest
+        return Counters(begun, ring_full, filtered_self, flows_full, owners_failed, replaced, held)
 
     def run_pass(self, update_interval: int = 0) -> bytes:
         """One pass over the open sockets in scope: records one after the other. `update_interval` in ns, 0: no updates."""
@@ -176,12 +177,23 @@ class Capture:
         if raw is None:
             return None
         entry = np.frombuffer(raw, self._owner)[0]
-        text = {
-            name: entry[name].tobytes().split(b"\0", 1)[0]
-            for name in ("comm", "executable", "cgroup_name", "cgroup_parent")
-        }
-        numbers = {name: int(entry[name]) for name in ("uid", "vpid", "pidns", "cgroup_id")}
-        return Owner(pid=pid, start=start, **numbers, **text)
+
+        def text(name: str) -> bytes:
+            value: bytes = entry[name].tobytes()
+            return value.split(b"\0", 1)[0]
+
+        return Owner(
+            pid=pid,
+            start=start,
+            uid=int(entry["uid"]),
+            vpid=int(entry["vpid"]),
+            pidns=int(entry["pidns"]),
+            cgroup_id=int(entry["cgroup_id"]),
+            comm=text("comm"),
+            executable=text("executable"),
+            cgroup_name=text("cgroup_name"),
+            cgroup_parent=text("cgroup_parent"),
+        )
 
     def boot_to_unix(self) -> int:
         """Nanoseconds to add to a boot-clock time to get unix time, as of now."""
@@ -199,43 +211,6 @@ class Capture:
         self.ring.close()
         self._bss.close()
         self._object.close()
-
-
-class Limits(Protocol):
-    """The bounds of the kernel's tables."""
-
-    ring_mib: int
-    max_flows: int
-
-
-class FlowSettings(Protocol):
-    """Which events there are."""
-
-    start_events: bool
-
-
-class Settings(Protocol):
-    """What capture needs of the receiver's configuration."""
-
-    scope: str
-
-    @property
-    def limits(self) -> Limits:
-        """The bounds."""
-
-    @property
-    def flows(self) -> FlowSettings:
-        """The events."""
-
-
-def options_of(settings: Settings) -> Options:
-    """The options that a receiver's configuration asks for."""
-    return Options(
-        netns=own_netns() if settings.scope == "netns" else 0,
-        ring_bytes=ring_bytes(settings.limits.ring_mib),
-        max_flows=settings.limits.max_flows,
-        start_events=settings.flows.start_events,
-    )
 
 
 def own_netns() -> int:

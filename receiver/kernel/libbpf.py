@@ -96,13 +96,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.vsnprintf.argtypes = (_S, _Z, _S, _P)
 
 
-@_PRINT
 def _keep_log(level: int, text: bytes, arguments: int) -> int:
     line = ctypes.create_string_buffer(1024)
     _libc.vsnprintf(line, len(line), text, arguments)
     del _log[:-_LOG_LINES]
     _log.append(line.value.decode("utf-8", "replace").rstrip())
     return level
+
+
+_keep_log_callback = _PRINT(_keep_log)
 
 
 @cache
@@ -117,7 +119,7 @@ def library() -> ctypes.CDLL:
         function = getattr(lib, name)
         function.restype = result
         function.argtypes = arguments
-    lib.libbpf_set_print(_keep_log)
+    lib.libbpf_set_print(_keep_log_callback)
     return lib
 
 

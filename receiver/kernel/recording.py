@@ -8,7 +8,7 @@ import json
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from receiver.kernel.records import EVENT, LAYOUT_VERSION, STRIDE
 from receiver.kernel.source import Counters, Owner, Source
@@ -139,7 +139,8 @@ class Replay:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             message = f"{name}: bad owner entry"
             raise RecordingError(message) from error
-        owner = Owner(**numbers, **texts)
+        fields: dict[str, Any] = {**numbers, **texts}
+        owner = Owner(**fields)
         self._owners[owner.pid, owner.start] = owner
 
     def _take(self, kind: int) -> bytes:

@@ -1,5 +1,6 @@
 """Ring bytes to a structured array of trustworthy records; whatever is not one is counted by its reason."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -76,8 +77,9 @@ class Decoded:
 def check_layout(generated: np.dtype[np.void]) -> None:
     """Raise LayoutMismatchError unless the dtype generated from the object's BTF is EVENT, field by field."""
     if generated != EVENT:
-        theirs, ours = generated.fields or {}, EVENT.fields or {}
-        wrong = [name for name in {**ours, **theirs} if theirs.get(name) != ours.get(name)]
+        theirs: Mapping[str, object] = generated.fields or {}
+        ours: Mapping[str, object] = EVENT.fields or {}
+        wrong = [name for name in dict.fromkeys([*ours, *theirs]) if theirs.get(name) != ours.get(name)]
         message = f"struct weir_event of the BPF object differs from this version's in: {', '.join(wrong) or 'size'}"
         raise LayoutMismatchError(message)
 

@@ -29,7 +29,7 @@ class RefusedError(ValueError):
 
 
 def bpf(command: int, attributes: ctypes.Structure | ctypes.Array[ctypes.c_char], *, attach_type: int = -1) -> int:
-    """The result of a bpf(2) call. RefusedError outside the closed set, KernelError where the kernel says no."""
+    """Make one system call; its result. RefusedError outside the closed set, KernelError where the kernel says no."""
     if command not in ALLOWED:
         message = f"bpf command {command} is not in Weir's vocabulary"
         raise RefusedError(message)

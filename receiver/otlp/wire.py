@@ -84,7 +84,7 @@ def any_value(value: Value) -> bytes:
         case Sequence():
             return block(5, b"".join(block(1, any_value(item)) for item in value))
         case _:
-            message = f"{type(value).__name__} has no OTLP form"
+            message = f"{type(value).__name__} has no OTLP form"  # type: ignore[unreachable] # values come from outside
             raise TypeError(message)
 
 

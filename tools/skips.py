@@ -1,4 +1,4 @@
-"""JUnit reports of pytest to a verdict: every skipped test is allowed by name in allowed-skips.txt, and some test ran."""
+"""JUnit reports of pytest to a verdict: every skipped test is allowed by name in .ci/allowed-skips.txt, and some test ran."""
 
 import sys
 from fnmatch import fnmatchcase
@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 def main(reports: list[str]) -> int:
     """1 if a test was skipped that may not be, or a report holds no test that ran."""
-    lines = Path(__file__).with_name("allowed-skips.txt").read_text("utf-8").splitlines()
+    lines = (Path(__file__).parents[1] / ".ci/allowed-skips.txt").read_text("utf-8").splitlines()
     allowed = [line.partition("  # ")[0] for line in lines if line and not line.startswith("#")]
     failed = False
     for report in reports:

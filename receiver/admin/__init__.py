@@ -1,0 +1,1 @@
+"""What an operator asks a running Weir over HTTP: whether it lives, and what its ledger says. Loopback by default."""
