@@ -31,12 +31,12 @@ $(VENV)/ready: requirements/dev.txt pyproject.toml
 
 bpf: .make/system $(OBJECTS)/SHA256SUMS ## Compile the BPF objects for every architecture
 
-$(OBJECTS)/%.x86_64.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h)
+$(OBJECTS)/%.x86_64.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) | .make/system
 	@mkdir -p $(OBJECTS)
 	$(CLANG) $(BPF_FLAGS) -D__TARGET_ARCH_x86 -c $< -o $@
 	@$(STRIP) -g $@
 
-$(OBJECTS)/%.aarch64.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h)
+$(OBJECTS)/%.aarch64.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) | .make/system
 	@mkdir -p $(OBJECTS)
 	$(CLANG) $(BPF_FLAGS) -D__TARGET_ARCH_arm64 -c $< -o $@
 	@$(STRIP) -g $@

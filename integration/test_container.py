@@ -26,8 +26,10 @@ RIGHTS: Final = ("--cap-drop", "all", "--cap-add", "BPF", "--cap-add", "PERFMON"
                  "--security-opt", "no-new-privileges", "--read-only")  # fmt: skip
 PORT: Final = 18080
 CONNECTIONS: Final = 20
-WAIT: Final = 10.0
-FLOW: Final = re.compile(r"^\S+Z end +tcp (\S+) -> (\S+) (client|server) (\S+) closed .*1:\S+$", re.MULTILINE)
+WAIT: Final = 30.0
+FLOW: Final = re.compile(
+    r"^\S+Z end +tcp (\S+) -> (\S+) (client|server) (\S+) closed .* 1:\S+ by (connect|receive)$", re.MULTILINE
+)
 SERVER: Final = f"""
 import socket
 listener = socket.create_server(("127.0.0.1", {PORT}), backlog=64)
@@ -108,12 +110,11 @@ def test_a_sidecar_shows_the_flows_of_its_neighbour(start: Start, target: str, u
     standard_output, log = output(weir)
     flows = FLOW.findall(standard_output)
     assert len(flows) == 2 * CONNECTIONS
-    for role in ("client", "server"):
-        ends = [(source, owner) for source, destination, at, owner in flows
-                if at == role and destination == f"127.0.0.1:{PORT}"]  # fmt: skip
-        assert len({source for source, _ in ends}) == CONNECTIONS
+    for role, rule in (("client", "connect"), ("server", "receive")):
+        ends = [flow for flow in flows if flow[1:3] == (f"127.0.0.1:{PORT}", role)]
+        assert len({source for source, *_ in ends}) == CONNECTIONS
         # No host /proc, and another pid namespace: the name is the one the kernel gave.
-        assert all(owner.startswith("python3") for _, owner in ends), ends
+        assert all(owner.startswith("python3") and by == rule for *_, owner, by in ends), ends
     final = json.loads(next(line for line in log.splitlines() if "Final ledger." in line))["ledger"]["logs"]
     assert final["observed"] == final["exported"] == 2 * CONNECTIONS
     assert (final["in_flight"], final["dropped"]) == (0, {})

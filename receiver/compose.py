@@ -5,11 +5,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from receiver import __version__, telemetry
-from receiver.admin.http import HttpServer
-from receiver.admin.pages import health_routes, zpages_routes
 from receiver.config.service import EXTENSIONS
 from receiver.corridor import Corridor, LogsOutlet, MetricsOutlet, Settings
 from receiver.enrich.host import host_attributes, pod_in_scope, read_namespaces, read_pod
@@ -31,6 +29,7 @@ from receiver.otlp.resource import encode_resource
 from receiver.otlp.series import SeriesPoints
 
 if TYPE_CHECKING:
+    from receiver.admin.http import HttpServer
     from receiver.config import Config
     from receiver.config.receiver import Ebpf
     from receiver.export.exporter import Exporter
@@ -51,7 +50,7 @@ class Service:
         self.config, self.source = config, source
         self.ledger = Ledger()
         self.capture = "starting"
-        self._servers: list[HttpServer] = []
+        self._servers: list["HttpServer"] = []
         self._fatal = fatal
         self._stop = threading.Event()
         self.started_at = time.time_ns()
@@ -188,12 +187,15 @@ class Service:
 
     # What an operator asks
 
-    def _build_servers(self) -> list[HttpServer]:
+    def _build_servers(self) -> "list[HttpServer]":
         """The HTTP endpoints that are asked for; AddressError for one that cannot be listened on."""
+        from receiver.admin.http import HttpServer  # noqa: PLC0415 it costs 2 MiB: only where an endpoint is asked for
+        from receiver.admin.pages import health_routes, zpages_routes  # noqa: PLC0415
+
         servers = []
         for name in self.config.service.extensions:
             kind = name.partition("/")[0]
-            settings = self.config.extensions.get(name) or EXTENSIONS[kind]()
+            settings: Any = self.config.extensions.get(name) or EXTENSIONS[kind]()
             if kind == "health_check":
                 servers.append(HttpServer(name, settings.endpoint, health_routes(self._thread.is_alive)))
             elif kind == "zpages":
@@ -215,7 +217,8 @@ class Service:
 
     def start(self) -> None:
         """Exporters first, the receiver last."""
-        self._servers = self._build_servers()
+        if self.config.service.extensions:
+            self._servers = self._build_servers()
         for server in self._servers:
             server.start()
         for exporter in self.exporters.values():
@@ -230,6 +233,8 @@ class Service:
         self._thread.join(max(0.1, deadline - time.monotonic()))
         if self._reader is not None:
             self._reader.stop(max(0.0, min(1.0, deadline - time.monotonic())))
+        for exporter in self.exporters.values():
+            exporter.halt(deadline)  # all of them at once: none may use up the others' time
         for exporter in self.exporters.values():
             exporter.stop(deadline)
         for server in self._servers:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from receiver import __version__
 from receiver.compose import Service, capture_options
-from receiver.kernel import privileges, probe
+from receiver.kernel import memory, privileges, probe
 from receiver.kernel.capture import Capture
 from receiver.kernel.libbpf import KernelError
 from receiver.kernel.nothing import NoSource
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 OK: Final = 0
 FAILED: Final = 3
+_EXAMINE_WITHIN: Final = 60.0
 # What enrichment may use to read /proc of other users' processes, kept where it was given.
 IDENTITY: Final = frozenset({"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"})
 CAPTURE: Final = frozenset({"CAP_BPF", "CAP_PERFMON"})
@@ -39,11 +40,14 @@ class Life:
         self._ending = False
         self._reloading = False
         self._code = OK
+        self._capturing = threading.Event()
+        self._examined = False
 
     def run(self) -> int:
         """The exit code."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._signalled)
+        memory.frugal()
         log.always("info", "Starting weir...", version=__version__, pid=os.getpid())
         while True:
             service = self._start()
@@ -98,26 +102,40 @@ class Life:
                 log.warning("A program is not attached.", program=program, reason=why)
             service.capture = "available"
             log.always("info", "Everything is ready. Begin running and processing data.", programs=attached.programs)
+            self._capturing.set()
         else:
             service.capture = f"unavailable: {reason}"
             log.always("warning", "Capture is unavailable.", reason=reason)
+        memory.trim()
         return service
 
     def _capture(self) -> tuple[Source, str]:
         """Load the kernel side, then let go of every privilege that is not needed any more."""
-        features = probe.probe_all()
-        log.always("info", "Features of this host.", features=probe.summary(features))
-        blockers = probe.capture_blockers(features)
         source: Source = NoSource()
-        reason = "; ".join(blockers)
-        if not blockers:
-            try:
-                source = Capture(capture_options(self._config.receiver))
-            except (KernelError, OSError, RuntimeError, ValueError) as error:
-                reason = str(error)
-                log.debug("Capture could not be loaded.", error=reason, detail=getattr(error, "log", ""))
+        reason = ""
+        try:
+            source = Capture(capture_options(self._config.receiver))
+        except (KernelError, OSError, RuntimeError, ValueError) as error:
+            log.debug("Capture could not be loaded.", error=str(error), detail=getattr(error, "log", ""))
+            reason = "; ".join(probe.capture_blockers(self._examine())) or str(error)
+        else:
+            # A thread keeps the capabilities that it was started with: the probes get theirs before they are dropped.
+            threading.Thread(target=self._examine_later, name="probe", daemon=True).start()
         privileges.drop(keep=CAPTURE | IDENTITY)
         return source, reason
+
+    def _examine_later(self) -> None:
+        if self._capturing.wait(_EXAMINE_WITHIN):
+            self._examine()
+            memory.trim()
+
+    def _examine(self) -> list[probe.Feature]:
+        """What `weir doctor` says, as one log line; once in a process's life."""
+        features = probe.probe_all()
+        if not self._examined:
+            self._examined = True
+            log.always("info", "Features of this host.", features=probe.summary(features))
+        return features
 
     def _stop(self, service: Service) -> object:
         log.info("Starting shutdown...")

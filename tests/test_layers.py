@@ -41,9 +41,8 @@ IMPURE_CALLS: Final = frozenset({"open", "input", "print", "exec", "eval"})
 KERNEL_WORDS: Final = re.compile(r"/sys/kernel/(debug/)?tracing|/sys/fs/bpf|\bSYS_bpf\b|\blibbpf\.so")
 NO_ROOMS: Final = frozenset({"utils", "util", "helpers", "helper", "manager", "base", "common", "misc"})
 LONGEST: Final = 400
-LONGER: Final = {
-    "flow.bpf.c": 700
-}  # the programs of one map, which share its lookups; headers would only hide the length
+# The programs of one map, which share its lookups: headers would only hide the length.
+LONGER: Final = {"flow.bpf.c": 700}
 
 
 def room(module: Path) -> str:

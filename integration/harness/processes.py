@@ -116,17 +116,17 @@ class Programs:
     """Starts programs, and ends all of them."""
 
     def __init__(self) -> None:
-        self._started: list[Program] = []
+        self.started: list[Program] = []
 
     def start(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> Program:
         program = Program(command, env)
-        self._started.append(program)
+        self.started.append(program)
         return program
 
     def end(self) -> None:
-        for program in reversed(self._started):
+        for program in reversed(self.started):
             program.end()
-        self._started.clear()
+        self.started.clear()
 
 
 def script(name: str, *arguments: object) -> list[str]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import ipaddress
-import socket
 import struct
 from base64 import b64encode
 from collections import Counter
@@ -112,9 +111,12 @@ def missing_or_twice(wanted: Sequence[End], found: Sequence[Event]) -> str:
 
 
 def wrong_fields(
-    wanted: Sequence[End], found: Sequence[Event], *, owners: bool = True, reason: str = "closed"
+    wanted: Sequence[End], found: Sequence[Event], *, reason: str = "closed", gone: bool = False
 ) -> list[str]:
-    """One line for each field that is not as it must be; events are matched to ends by role and addresses."""
+    """One line for each field that is not as it must be; events are matched to ends by role and addresses.
+
+    Of a process that was `gone` before it could be looked at, the path of the executable may be absent; never wrong.
+    """
     by_key: dict[tuple[Any, ...], list[Event]] = {}
     for event in found:
         by_key.setdefault(event_key(event), []).append(event)
@@ -123,18 +125,12 @@ def wrong_fields(
         candidates = by_key.get(end.key, [])
         if len(candidates) != 1:
             continue  # what `missing_or_twice` tells
-        fields = expected(end) | {"weir.flow.end_reason": reason} | (owner_of(end) if owners else {})
+        fields = expected(end) | owner_of(end) | {"weir.flow.end_reason": reason}
+        if gone and candidates[0]["process.executable.path"] is None:
+            del fields["process.executable.path"]
         wrong += [
             f"{end.key}: {name} is {candidates[0][name]!r}, not {value!r}"
             for name, value in fields.items()
             if candidates[0][name] != value
         ]
     return wrong
-
-
-def free_port() -> int:
-    """A TCP port that nobody has on loopback just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

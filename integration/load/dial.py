@@ -1,6 +1,7 @@
-"""A client of known behaviour: dial.py ADDRESS PORT WHAT COUNT [SEED] [THREADS]; prints a fact for each connection.
+"""A client of known behaviour: dial.py ADDRESS PORT WHAT COUNT FIRST [THREADS]; prints a fact for each connection.
 
-WHAT: talk (sizes from the seed; every other time the server closes first), greet (the server sends first), silent (waits for the
+Connections leave from the ports FIRST, FIRST + 1, ..., so that none comes twice. It stays until its standard input ends. WHAT: talk (sizes by chance, seeded with FIRST; every
+other time the server closes first), greet (the server sends first), silent (waits for the
 server's close), ignore (resets at once).
 """
 
@@ -9,7 +10,7 @@ import socket
 import sys
 import threading
 
-from facts import HEADER, LINGER_RESET, ends, open_socket, process, read, say
+from facts import HEADER, LINGER_RESET, open_socket, process, read, say
 
 
 def talk(connection: socket.socket, request: int, answer: int, close_first: bool) -> tuple[int, int]:
@@ -20,13 +21,14 @@ def talk(connection: socket.socket, request: int, answer: int, close_first: bool
     return HEADER.size + request, received
 
 
-def one(address: str, port: int, what: str, request: int, answer: int, close_first: bool) -> None:
+def one(address: str, port: int, what: str, own: int, request: int, answer: int, close_first: bool) -> None:
     sent = received = 0
     with open_socket(address) as connection:
         if what == "ignore":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+        connection.bind(("", own))
         connection.connect((address, port))
-        known = ends(connection) if what != "silent" else {"local": connection.getsockname()[:2], "peer": [address, port]}
+        known = {"local": connection.getsockname()[:2], "peer": [address, port]}
         if what == "talk":
             sent, received = talk(connection, request, answer, close_first)
         elif what == "greet":
@@ -38,24 +40,23 @@ def one(address: str, port: int, what: str, request: int, answer: int, close_fir
     say(role="client", sent=sent, received=received, **known, **process())
 
 
-def main(address: str, port: str, what: str, count: str, seed: str = "0", threads: str = "1") -> None:
-    chance = random.Random(int(seed))
+def main(address: str, port: str, what: str, count: str, first: str, threads: str = "1") -> None:
+    chance = random.Random(int(first))
     jobs = [(chance.randrange(20_000), chance.randrange(20_000), number % 2 == 1) for number in range(int(count))]
     sizes = [0, 1, 1448, 65483]  # the edges: nothing, one byte, a segment, several
     jobs[: len(sizes)] = [(size, sizes[-1 - at], at % 2 == 0) for at, size in enumerate(sizes)][: len(jobs)]
 
-    def some(first: int) -> None:
-        for job in jobs[first :: int(threads)]:
-            one(address, int(port), what, *job)
+    def some(worker: int) -> None:
+        for number in range(worker, len(jobs), int(threads)):
+            one(address, int(port), what, int(first) + number, *jobs[number])
 
-    workers = [threading.Thread(target=some, args=(first,)) for first in range(int(threads))]
-    if len(workers) == 1:
-        some(0)
-        return
+    workers = [threading.Thread(target=some, args=(worker,)) for worker in range(1, int(threads))]
     for worker in workers:
         worker.start()
+    some(0)
     for worker in workers:
         worker.join()
+    sys.stdin.read()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A server of known behaviour: serve.py ADDRESS WHO WHAT; prints its port, then a fact for each connection it handled.
 
 WHO handles a connection: plain (one after the other), thread, prefork (three children accept), fork (a child talks, its parent
-closes). WHAT it does: talk (as the client's header asks), greet (sends first), silent (closes without I/O), ignore (never touches it).
+closes). WHAT it does: talk (as the client's header asks), greet (sends first), drain (reads all), silent (closes without I/O), ignore
+(never touches it).
 """
 
 import os
@@ -10,14 +11,11 @@ import socket
 import sys
 import threading
 
-from facts import HEADER, ends, open_socket, process, read, say
+from facts import HEADER, open_socket, process, read, say
 
 
 def talk(connection: socket.socket) -> tuple[int, int]:
-    read_header = b""
-    while len(read_header) < HEADER.size:
-        read_header += connection.recv(HEADER.size - len(read_header)) or exit("no header")
-    request, answer, close_first = HEADER.unpack(read_header)
+    request, answer, close_first = HEADER.unpack(connection.recv(HEADER.size, socket.MSG_WAITALL))
     received = HEADER.size + read(connection, request)
     connection.sendall(b"a" * answer)
     if not close_first:
@@ -32,6 +30,13 @@ def greet(connection: socket.socket) -> tuple[int, int]:
     return 5, received
 
 
+def drain(connection: socket.socket) -> tuple[int, int]:
+    received = 0
+    while data := connection.recv(65536):
+        received += len(data)
+    return 0, received
+
+
 def silent(connection: socket.socket) -> tuple[int, int]:
     return 0, 0
 
@@ -43,9 +48,12 @@ def ignore(connection: socket.socket) -> tuple[int, int]:
     return 0, 0
 
 
-def handle(connection: socket.socket, what: str) -> None:
-    known = ends(connection)
-    sent, received = {"talk": talk, "greet": greet, "silent": silent, "ignore": ignore}[what](connection)
+DOINGS = {"talk": talk, "greet": greet, "drain": drain, "silent": silent, "ignore": ignore}
+
+
+def handle(connection: socket.socket, peer: tuple[str, int], what: str) -> None:
+    known = {"local": connection.getsockname()[:2], "peer": peer[:2]}
+    sent, received = DOINGS[what](connection)
     connection.close()
     say(role="server", sent=sent, received=received, **known, **process())
 
@@ -61,18 +69,18 @@ def main(address: str, who: str, what: str) -> None:
             if os.fork() == 0:
                 break
     while True:
-        connection, _ = listener.accept()
+        connection, peer = listener.accept()
         if who == "thread":
-            threading.Thread(target=handle, args=(connection, what)).start()
+            threading.Thread(target=handle, args=(connection, peer, what)).start()
         elif who == "fork":
             child = os.fork()
             if child == 0:
-                handle(connection, what)
+                handle(connection, peer, what)
                 os._exit(0)
             connection.close()
             os.waitpid(child, 0)
         else:
-            handle(connection, what)
+            handle(connection, peer, what)
 
 
 if __name__ == "__main__":

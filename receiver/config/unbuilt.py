@@ -32,7 +32,6 @@ UNBUILT: Final[tuple[tuple[str, Callable[[Any], bool]], ...]] = (
     ("exporters::*::sending_queue::block_on_overflow", _ON),
     ("exporters::*::sending_queue::wait_for_result", _ON),
     ("exporters::*::sending_queue::batch", lambda value: value is not None),
-    ("exporters::*::tls::reload_interval", _ON),
     ("service::telemetry::metrics::readers", _ON),
 )
 UNBUILT_EXTENSIONS: Final = frozenset({"file_storage", "observer"})
