@@ -37,21 +37,8 @@ def otelcol(machine: None) -> Path:
 @pytest.fixture
 def stage(tmp_path: Path, otelcol: Path) -> Iterator[Stage]:
     """A stage for one test."""
-    made = Stage(tmp_path, otelcol)
-    try:
+    with Stage(tmp_path, otelcol) as made:
         yield made
-    finally:
-        made.end()
-
-
-@pytest.fixture(scope="module")
-def module_stage(tmp_path_factory: pytest.TempPathFactory, otelcol: Path) -> Iterator[Stage]:
-    """A stage for a whole module."""
-    made = Stage(tmp_path_factory.mktemp("stage"), otelcol)
-    try:
-        yield made
-    finally:
-        made.end()
 
 
 @pytest.fixture(scope="session")

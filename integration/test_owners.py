@@ -35,18 +35,21 @@ class Place:
 
 
 @pytest.fixture(scope="module", params=["loopback", "veth"])
-def place(request: pytest.FixtureRequest, module_stage: Stage) -> Iterator[Place]:
-    if request.param == "loopback":
-        here = there = module_stage.namespace()
-        address, scope = "127.0.0.1", "netns"
-    else:
-        here, there = module_stage.pair()
-        address, scope = "10.99.0.1", "host"
-    collector = module_stage.collector(here)
-    weir = module_stage.weir(here, collector, {"scope": scope})
-    module_stage.strangers()
-    yield Place(module_stage, collector, here, there, address)
-    weir.stop()
+def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, otelcol: Path
+) -> Iterator[Place]:
+    with Stage(tmp_path_factory.mktemp("owners"), otelcol) as stage:
+        if request.param == "loopback":
+            here = there = stage.namespace()
+            address, scope = "127.0.0.1", "netns"
+        else:
+            here, there = stage.pair()
+            address, scope = "10.99.0.1", "host"
+        collector = stage.collector(here)
+        weir = stage.weir(here, collector, {"scope": scope})
+        stage.strangers()
+        yield Place(stage, collector, here, there, address)
+        weir.stop()
 
 
 @pytest.mark.parametrize(

@@ -16,4 +16,5 @@ for point in proc sys dev/pts dev; do # never archive or remove through a mount
 	if mountpoint -q "$root/$point"; then umount "$root/$point"; fi
 done
 tar -C "$root" --numeric-owner --one-file-system -c . | podman import --quiet --change 'CMD ["python3"]' - "$name"
-rm -rf --one-file-system "$root"
+rm -rf --one-file-system "$root" "$scratch/debootstrap.log"
+rmdir --ignore-fail-on-non-empty "$scratch"

@@ -38,6 +38,11 @@ def listens(pid: int, port: int) -> bool:
     return False
 
 
+def in_namespace(pid: int, space: Namespace) -> bool:
+    """Whether the process has arrived in `space`."""
+    return os.stat(f"/proc/{pid}/ns/net").st_ino == space.inode
+
+
 class Collector:
     """`basic.yaml` (or another configuration of otelcol/) in a namespace. Files survive a restart."""
 
@@ -63,8 +68,7 @@ class Collector:
 
         def ready() -> bool:
             assert program.running(), f"the Collector ended: {program.errors[-20:]}"
-            own_network = os.stat(f"/proc/{program.pid}/ns/net").st_ino == self._space.inode
-            return own_network and listens(program.pid, PORT)
+            return in_namespace(program.pid, self._space) and listens(program.pid, PORT)
 
         until(ready, "listening Collector")
 

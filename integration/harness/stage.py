@@ -4,13 +4,14 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from integration.harness.collector import Collector
+from integration.harness.collector import Collector, in_namespace, listens
 from integration.harness.namespaces import Namespace, Namespaces
 from integration.harness.processes import Program, Programs, script, stranger
 from integration.harness.truth import End, ends
-from integration.harness.weir import READY, Runner, Weir, configuration
+from integration.harness.waiting import until
+from integration.harness.weir import Runner, Weir, configuration
 
 
 class Server:
@@ -48,7 +49,10 @@ class Stage:
         self.weirs = Runner(self.programs, directory)
         self.namespace, self.pair = self._namespaces.new, self._namespaces.pair
 
-    def end(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def collector(self, space: Namespace, *, start: bool = True) -> Collector:
@@ -62,14 +66,20 @@ class Stage:
 
     def weir(
         self, space: Namespace, collector: Collector, receiver: Mapping[str, Any] | None = None,
-        exporter: Mapping[str, Any] | None = None, wait: str = READY,
+        exporter: Mapping[str, Any] | None = None, service: Mapping[str, Any] | None = None,
     ) -> Weir:  # fmt: skip
         """A Weir in `space` that pushes to `collector`, capturing."""
-        return self.weirs.start(space, configuration(collector.endpoint, receiver, exporter), wait=wait)
+        return self.weirs.start(space, configuration(collector.endpoint, receiver, exporter, service))
 
     def run(self, space: Namespace, command: Sequence[str], env: Mapping[str, str] | None = None) -> Program:
         """A command in `space`."""
         return self.programs.start(space.inside(command), env)
+
+    def listen(self, space: Namespace, connload: Path, port: int) -> Program:
+        """load/connload.c as a server on 127.0.0.1, listening; SIGTERM makes it print its totals."""
+        program = self.run(space, [str(connload), "server", "127.0.0.1", str(port)])
+        until(lambda: in_namespace(program.pid, space) and listens(program.pid, port), "listening connload")
+        return program
 
     def serve(self, space: Namespace, address: str, who: str = "thread", what: str = "talk") -> Server:
         """load/serve.py, listening."""

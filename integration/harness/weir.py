@@ -29,9 +29,12 @@ def command() -> list[str]:
 
 
 def configuration(
-    endpoint: str, receiver: Mapping[str, Any] | None = None, exporter: Mapping[str, Any] | None = None
+    endpoint: str,
+    receiver: Mapping[str, Any] | None = None,
+    exporter: Mapping[str, Any] | None = None,
+    service: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Logs and metrics to the Collector at `endpoint`, with what is given for the receiver and the exporter."""
+    """Logs and metrics to the Collector at `endpoint`, with what is given for receiver, exporter and service."""
     return {
         "receivers": {"ebpf": {"scope": "netns", **(receiver or {})}},
         "exporters": {
@@ -45,6 +48,7 @@ def configuration(
             "pipelines": {
                 signal_name: {"receivers": ["ebpf"], "exporters": ["otlp_grpc"]} for signal_name in ("logs", "metrics")
             },
+            **(service or {}),
         },
     }  # fmt: skip
 
@@ -89,8 +93,15 @@ class Weir:
     def signal(self, number: int) -> None:
         self._program.signal(number)
 
-    def stop(self, seconds: float = PATIENCE) -> dict[str, Any]:
-        """SIGTERM; the final ledger, which must be the last line, of a process that ends with 0. Checked: it balances."""
+    def wait_for_failure(self, seconds: float = PATIENCE) -> None:
+        """Until it has said that an attempt to export failed."""
+        until(lambda: [line for line in self.logs() if line["msg"].startswith("Exporting failed.")], "failed attempt", seconds)
+
+    def stop(self, seconds: float = PATIENCE, *, errors: bool = False) -> dict[str, Any]:
+        """SIGTERM; the final ledger, which must be the last line, of a process that ends with 0.
+
+        Checked: it balances, and no line is an error, but where losses are what the test is about (`errors`).
+        """
         self.signal(signal.SIGTERM)
         code = self._program.wait(seconds)
         assert code == 0, f"exit code {code}: {self.errors[-20:]}"
@@ -98,7 +109,7 @@ class Weir:
         assert last["msg"] == FINAL, self.errors[-20:]
         balance(last["ledger"])
         serious = [line for line in self.logs() if line["level"] in {"error", "fatal"}]
-        assert not serious, serious
+        assert errors or not serious, serious
         assert not [line for line in self.errors if "Traceback" in line], self.errors
         ledger: dict[str, Any] = last["ledger"]
         return ledger

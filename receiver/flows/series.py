@@ -160,15 +160,15 @@ class SeriesTable:
     def _key(self, records: Records, resource: NDArray[np.uint32]) -> list[NDArray[np.uint64]]:
         role = records["role"]
         server, unknown = role == ROLE_SERVER, role == ROLE_UNKNOWN
-        address = np.where(server[:, None], records["local_address"], records["peer_address"])
         port = np.where(server, records["local_port"], records["peer_port"])
         port[unknown] = 0
         codes = port.astype(np.uint64) << _U(32) | records["transport"].astype(np.uint64) << _U(48)
         codes |= (records["family"] << 4 | role).astype(np.uint64) << _U(56)
-        words = [resource.astype(np.uint64) | codes, *address_words(address)]
+        local, peer = address_words(records["local_address"]), address_words(records["peer_address"])
+        address = [np.where(server, ours, theirs) for ours, theirs in zip(local, peer, strict=True)]
+        words = [resource.astype(np.uint64) | codes, *address]
         if self.peer_address:
-            peer = np.where(server[:, None], records["peer_address"], np.uint8(0))
-            return [*words, *address_words(peer)]
+            return [*words, *(np.where(server, theirs, _U(0)) for theirs in peer)]
         nothing = np.zeros(len(records), np.uint64)
         return [*words, nothing, nothing]
 
