@@ -56,8 +56,13 @@ class Generator:
         if _libc.syscall(_NUMBER[os.uname().machine], _PROG_TEST_RUN, ctypes.byref(run), ctypes.sizeof(run)) < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
-    def wait(self, timeout: float) -> None:
+    def wait(self, timeout: float) -> bool:  # noqa: ARG002
         """The benchmarks drain without waiting."""
+        return True
+
+    def newcomers(self) -> list[tuple[int, int]]:
+        """Nobody."""
+        return []
 
     def drain(self, limit: int) -> bytes:
         """Whole ring records."""

@@ -66,6 +66,12 @@ struct {
 	__uint(max_entries, 2 << 20);
 } events SEC(".maps");
 
+/* Keys of owner entries just written: user space may look at a process while it lives. Full: it is looked at later. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 65536);
+} newcomers SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -194,6 +200,7 @@ static __always_inline void read_cgroup_names(struct weir_owner *owner, struct t
 static __always_inline void write_owner(const struct weir_owner_key *key, struct task_struct *leader)
 {
 	__u32 zero = 0;
+	struct weir_owner_key *newcomer;
 	struct weir_owner *owner;
 	struct pid *pid;
 	struct upid last = {};
@@ -218,8 +225,15 @@ static __always_inline void write_owner(const struct weir_owner_key *key, struct
 	bpf_probe_read_kernel_str(owner->executable, sizeof(owner->executable),
 				  BPF_CORE_READ(leader, mm, exe_file, f_path.dentry, d_name.name));
 	read_cgroup_names(owner, leader);
-	if (bpf_map_update_elem(&owners, key, owner, BPF_ANY))
+	if (bpf_map_update_elem(&owners, key, owner, BPF_ANY)) {
 		count(&counters.owners_failed);
+		return;
+	}
+	newcomer = bpf_ringbuf_reserve(&newcomers, sizeof(*newcomer), 0);
+	if (!newcomer)
+		return;
+	*newcomer = *key;
+	bpf_ringbuf_submit(newcomer, 0);
 }
 
 /*

@@ -17,7 +17,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("kernel")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def machine() -> None:
     """In CI whatever is missing is a failure; elsewhere these tests are skipped and say why."""
     missing = needs.missing()

@@ -11,7 +11,8 @@ import pytest
 from integration.harness.collector import Collector
 from integration.harness.namespaces import Namespace
 from integration.harness.otlp import Event
-from integration.harness.stage import Stage
+from integration.harness.processes import script
+from integration.harness.stage import Client, Stage
 from integration.harness.truth import End, missing_or_twice, wrong_fields
 
 COUNT = 30
@@ -107,6 +108,23 @@ def test_a_process_that_is_gone_at_once_is_named(place: Place, fleeting: Path) -
     assert missing_or_twice(clients + served, found) == ""
     assert wrong_fields(served, found) == []
     assert wrong_fields(clients, found, gone=True) == []
+
+
+def test_a_service_is_called_what_its_process_was_told(place: Place) -> None:
+    server = place.stage.serve(place.server, place.address, "plain", "talk")
+    command = script("dial.py", place.address, server.port, "talk", 5, next(_first_ports))
+    told = {"OTEL_SERVICE_NAME": "shop", "OTEL_RESOURCE_ATTRIBUTES": "service.name=other,service.namespace=market"}
+    client = Client(place.stage.run(place.client, command, told), 5)
+    found = place.events(client.ends() + server.ends(5))
+    names = {(event["weir.flow.role"], event["service.name"], event["service.namespace"]) for event in found}
+    assert ("client", "shop", "market") in names
+    assert {name for role, name, _ in names if role == "server"} == {"unknown_service:" + event_name(found)}
+    assert len(names) == 2
+
+
+def event_name(found: list[Event]) -> str:
+    """The name of the server's executable."""
+    return next(str(event["process.executable.name"]) for event in found if event["weir.flow.role"] == "server")
 
 
 def test_the_stranger_has_no_flow(place: Place) -> None:

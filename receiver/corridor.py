@@ -26,6 +26,7 @@ TICK: Final = 0.5  # s between two drains: an event leaves within a second; a ri
 WAIT_FOR_OWNER: Final = 0.2  # s that an event waits at most for its owner
 DRAIN: Final = 8192  # records at once
 DRAINS: Final = 16  # at most, before the ledger is published
+PAUSE: Final = 0.003  # s between two looks at newcomers
 MAX_WAITING: Final = 32768  # records that wait for their owner; more leave at once, without what is unknown
 _UPDATE_SLACK: Final = 0.95  # a pass that comes a little early still makes the updates that are due
 
@@ -113,9 +114,21 @@ class Corridor:
             now + self.settings.metrics_interval,
         )
         while not stop.is_set():
-            self.source.wait(self._timeout())
+            self._wait()
             self.step(time.monotonic())
         self.finish()
+
+    def _wait(self) -> None:
+        """Until it is time to drain; processes that are seen for the first time are looked at meanwhile, while they live."""
+        until = time.monotonic() + self._timeout()
+        while (left := until - time.monotonic()) > 0:
+            full = self.source.wait(left)
+            newcomers = self.source.newcomers()
+            if newcomers:
+                self.owners.introduce(newcomers)
+                time.sleep(PAUSE)  # the next ones together
+            if full:
+                return
 
     def _timeout(self) -> float:
         if not self._waiting:

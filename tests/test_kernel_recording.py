@@ -18,8 +18,11 @@ class Fixed:
     def __init__(self) -> None:
         self.spans = [framed(record(instance_id=i).tobytes()) for i in (1, 2)]
 
-    def wait(self, timeout: float) -> None:
-        pass
+    def wait(self, timeout: float) -> bool:
+        return timeout > 0
+
+    def newcomers(self) -> list[tuple[int, int]]:
+        return [(7, 8)]
 
     def drain(self, limit: int) -> bytes:
         assert limit

@@ -54,11 +54,17 @@ def configuration(
 
 
 class Weir:
-    """One run of `weir run --config FILE`, in a namespace."""
+    """One run of a verb of `weir`, in a namespace; `config` is its configuration file, if it has one."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, config: Path | None = None) -> None:
         self._program = program
+        self._config = config
         self.pid = program.pid
+
+    @property
+    def config(self) -> Path:
+        assert self._config is not None
+        return self._config
 
     @property
     def errors(self) -> list[str]:
@@ -92,6 +98,14 @@ class Weir:
 
     def signal(self, number: int) -> None:
         self._program.signal(number)
+
+    def wait_for_text(self, text: str) -> None:
+        """A line on its standard error that holds `text`, in whatever form."""
+        until(lambda: any(text in line for line in self.errors), f"line with {text!r}")
+
+    def wait(self, seconds: float = PATIENCE) -> int:
+        """Its exit code, when it ends by itself."""
+        return self._program.wait(seconds)
 
     def wait_for_failure(self, seconds: float = PATIENCE) -> None:
         """Until it has said that an attempt to export failed."""
@@ -142,6 +156,7 @@ class Runner:
         """The configuration as a file."""
         self._number += 1
         path = self._directory / f"weir-{self._number}.yaml"
+        self._directory.chmod(0o755)  # for a Weir that is not root
         path.write_text(yaml.safe_dump(dict(config)))
         return path
 
@@ -150,8 +165,9 @@ class Runner:
         env: Mapping[str, str] | None = None,
     ) -> Weir:  # fmt: skip
         """A Weir in `space`, when it has logged the message `wait`; `before` stands before its command (setpriv ...)."""
-        made = space.inside([*before, *command(), "run", "--config", str(self.write(config))])
-        weir = Weir(self._programs.start(made, env))
+        path = self.write(config)
+        made = space.inside([*before, *command(), "run", "--config", str(path)])
+        weir = Weir(self._programs.start(made, env), path)
         if wait:
             weir.wait_for_log(wait)
         return weir

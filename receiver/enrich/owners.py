@@ -132,6 +132,12 @@ class Owners:
         result.resource[known], result.metric_resource[known], result.pending[known] = found
         return result
 
+    def introduce(self, keys: Sequence[tuple[int, int]]) -> None:
+        """Meet owners before their first record comes: (pid, start) of entries that the kernel has just written."""
+        pids = np.array([pid for pid, _ in keys], np.uint32)
+        starts = np.array([start for _, start in keys], np.uint64)
+        self.resolve(pids, starts, np.zeros((len(keys), 16), np.uint8), np.zeros(len(keys), np.uint64))
+
     def absorb(self) -> None:
         """Take in what the reader has finished; its owners' Resources are full from now on."""
         if self._reader is None:

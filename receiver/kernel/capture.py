@@ -16,13 +16,14 @@ from receiver.kernel import objects
 from receiver.kernel.btf import Btf
 from receiver.kernel.libbpf import BpfObject, KernelError, Link, open_iterator
 from receiver.kernel.records import EVENT, check_layout
-from receiver.kernel.ring import Ring
+from receiver.kernel.ring import HEADER, Ring, stride_of
 from receiver.kernel.source import Counters, Owner
 from receiver.kernel.syscall import lookup
 
 _COUNTERS: Final = struct.Struct("<8Q")
 _OWNER_KEY: Final = struct.Struct("<QII")
 _READ: Final = 1 << 20
+_NEWCOMERS: Final = 65536  # bytes of their ring, as in bpf/flow.bpf.c
 _WAKE_AT: Final = 4  # the reader is woken when 1/4 of the ring is full
 _SETTLE_TRIES: Final = 1000
 _FINISH_PASSES: Final = 100
@@ -83,8 +84,16 @@ class Capture:
         self._set_constants(btf.variables(".rodata"), size)
         self._object.load()
         self.ring = Ring(self._object.map_fd("events"), size, EVENT.itemsize)
+        key = btf.dtype("weir_owner_key")
+        self._newcomers = Ring(self._object.map_fd("newcomers"), _NEWCOMERS, key.itemsize)
+        self._newcomer = np.dtype(
+            {"names": ["key"], "formats": [key], "offsets": [HEADER], "itemsize": stride_of(key.itemsize)}
+        )
+        self._events_fd = self._object.map_fd("events")
         self._wake = select.epoll()
-        self._wake.register(self._object.map_fd("events"), select.EPOLLIN | select.EPOLLET)
+        # Edges are enough for the events, which say when a quarter is full; newcomers are asked for until there is none.
+        self._wake.register(self._events_fd, select.EPOLLIN | select.EPOLLET)
+        self._wake.register(self._object.map_fd("newcomers"), select.EPOLLIN)
         self._owners_fd = self._object.map_fd("owners")
         length = max(offset for offset in self._bss_at.values()) + 8
         self._bss = mmap.mmap(self._object.map_fd(".bss"), -(-length // mmap.PAGESIZE) * mmap.PAGESIZE)
@@ -119,9 +128,17 @@ class Capture:
                 self.attached.missing[name] = str(error)
         return self.attached
 
-    def wait(self, timeout: float) -> None:
-        """Return after `timeout` seconds, sooner if a quarter of the ring is full."""
-        self._wake.poll(timeout)
+    def wait(self, timeout: float) -> bool:
+        """Return after `timeout` seconds, sooner if a quarter of the ring is full (True) or a newcomer was seen."""
+        return any(fd == self._events_fd for fd, _ in self._wake.poll(timeout))
+
+    def newcomers(self) -> list[tuple[int, int]]:
+        """(pid, start) of processes that were seen for the first time since the last call."""
+        raw = self._newcomers.drain(_NEWCOMERS)
+        keys = np.frombuffer(raw[: len(raw) // self._newcomer.itemsize * self._newcomer.itemsize], self._newcomer)[
+            "key"
+        ]
+        return list(zip(keys["pid"].tolist(), keys["start"].tolist(), strict=True))
 
     def drain(self, limit: int) -> bytes:
         """Whole ring records, at most `limit`, headers included."""
@@ -209,6 +226,7 @@ class Capture:
         self._object.detach()
         self._wake.close()
         self.ring.close()
+        self._newcomers.close()
         self._bss.close()
         self._object.close()
 

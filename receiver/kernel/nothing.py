@@ -12,9 +12,13 @@ class NoSource:
     def __init__(self) -> None:
         self._never = threading.Event()
 
-    def wait(self, timeout: float) -> None:
+    def wait(self, timeout: float) -> bool:
         """Return after `timeout` seconds."""
-        self._never.wait(timeout)
+        return self._never.wait(timeout)
+
+    def newcomers(self) -> list[tuple[int, int]]:
+        """Nobody."""
+        return []
 
     def drain(self, limit: int) -> bytes:  # noqa: ARG002
         """Nothing."""

@@ -44,9 +44,13 @@ class Recorder:
                 self._file.write(_FRAME.pack(kind, len(payload), self._source.boot_to_unix()) + payload)
         return payload
 
-    def wait(self, timeout: float) -> None:
+    def wait(self, timeout: float) -> bool:
         """As the source."""
-        self._source.wait(timeout)
+        return self._source.wait(timeout)
+
+    def newcomers(self) -> list[tuple[int, int]]:
+        """As the source."""
+        return self._source.newcomers()
 
     def drain(self, limit: int) -> bytes:
         """As the source, written down."""
@@ -157,8 +161,13 @@ class Replay:
             return "end"
         return {_RING: "ring", _PASS: "pass", _FINISH: "finish"}[self._frames[self._next][0]]
 
-    def wait(self, timeout: float) -> None:
+    def wait(self, timeout: float) -> bool:  # noqa: ARG002
         """Do not wait."""
+        return True
+
+    def newcomers(self) -> list[tuple[int, int]]:
+        """None: nobody is there any more to be looked at."""
+        return []
 
     def drain(self, limit: int) -> bytes:  # noqa: ARG002 a frame was bounded when it was recorded
         """The next frame, if it is of the ring."""

@@ -37,8 +37,11 @@ class Owner:
 class Source(Protocol):
     """Ring bytes, passes over the open sockets, counters and owner entries."""
 
-    def wait(self, timeout: float) -> None:
-        """Return after `timeout` seconds, sooner if the ring fills."""
+    def wait(self, timeout: float) -> bool:
+        """Return after `timeout` seconds, sooner if the ring fills (True) or a newcomer was seen."""
+
+    def newcomers(self) -> list[tuple[int, int]]:
+        """(pid, start) of processes that were seen for the first time since the last call."""
 
     def drain(self, limit: int) -> bytes:
         """Whole ring records, at most `limit`, headers included."""
