@@ -63,7 +63,10 @@ def test_whoever_has_the_two_capabilities_captures(stage: Stage, who: str, capab
         weir = stage.weirs.start(space, configuration(collector.endpoint), before=before)
         wanted = stage.talk(space, 20, 10_000)
         collector.wait_for_events(40)
-        until(lambda: [line for line in weir.logs() if "inet_sock_set_state" in json.dumps(line)], "line that says what the host can do")
+        until(
+            lambda: [line for line in weir.logs() if "inet_sock_set_state" in json.dumps(line)],
+            "line that says what the host can do",
+        )
         until(lambda: effective(weir.pid) <= MAY_KEEP, "Weir without the rights that it does not need")
         assert "NoNewPrivs:\t1" in Path(f"/proc/{weir.pid}/status").read_text()
         ledger = weir.stop()["logs"]

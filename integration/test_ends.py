@@ -43,7 +43,11 @@ def ended(tmp_path_factory: pytest.TempPathFactory, otelcol: Path) -> Iterator[E
         collector = stage.collector(space)
         weir = stage.weir(space, collector)
         space.drop(f"tcp dport {DROPPED}")
-        programs = {how: stage.fail(space, how, DROPPED if how in {"unanswered", "aborted"} else 9) for how in ENDS if how != "closed"}
+        programs = {
+            how: stage.fail(space, how, DROPPED if how in {"unanswered", "aborted"} else 9)
+            for how in ENDS
+            if how != "closed"
+        }
         facts: dict[str, list[Any]] = {how: program.wait_for_facts(len(ENDS[how])) for how, program in programs.items()}
         wanted = {(how, end.role): end for how, found in facts.items() for end in ends(found)}
         wanted |= {("closed", end.role): end for end in stage.talk(space, 1, 10_000)}
@@ -51,7 +55,6 @@ def ended(tmp_path_factory: pytest.TempPathFactory, otelcol: Path) -> Iterator[E
 
         port = wanted["stalled", "server"].local[1]
         space.drop(f"tcp dport {port}")
-        space.drop(f"tcp sport {port}")
         programs["stalled"].tell("go")
         facts["stalled"] = programs["stalled"].wait_for_facts(3)
         assert facts["stalled"][-1] == {"timed_out": True}
@@ -100,10 +103,17 @@ def test_a_long_flow_is_reported_at_its_start_and_while_it_is_open(stage: Stage)
     wanted = {end.role: end for end in ends(program.wait_for_facts(2))}
     for role, end in wanted.items():
         updates = collector.wait_for_events(
-            2, lambda e, end=end: e.name == "weir.flow.update" and event_key(e) == end.key and e["weir.flow.transmit.size"] > 0
+            2,
+            lambda e, end=end: (
+                e.name == "weir.flow.update" and event_key(e) == end.key and e["weir.flow.transmit.size"] > 0
+            ),
         )
         for event in updates:
-            fields = expected(end) | owner_of(end) | {"network.connection.state": "established", "weir.flow.end_reason": None}
+            fields = (
+                expected(end)
+                | owner_of(end)
+                | {"network.connection.state": "established", "weir.flow.end_reason": None}
+            )
             assert {key: event[key] for key in fields} == fields, role
     assert not [event for event in collector.events() if event.name == "weir.flow.end"]
     program.tell("enough")

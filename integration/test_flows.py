@@ -7,7 +7,8 @@ from integration.harness.otlp import Event
 from integration.harness.stage import Stage
 from integration.harness.truth import missing_or_twice, wrong_fields
 
-FAMILIES = {"127.0.0.1": ("127.0.0.1", 334), "::1": ("::1", 333), "::": ("::ffff:127.0.0.1", 333)}  # listening, dialled, how often
+# Where a server listens -> what is dialled, and how often.
+FAMILIES = {"127.0.0.1": ("127.0.0.1", 334), "::1": ("::1", 333), "::": ("::ffff:127.0.0.1", 333)}
 
 
 def test_a_thousand_connections_over_v4_v6_and_mapped(stage: Stage) -> None:

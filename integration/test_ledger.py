@@ -32,7 +32,9 @@ def test_a_burst_that_overflows_the_smallest_ring_balances_to_the_record(stage: 
     assert len({event["weir.flow.instance.id"] for event in found}) == len(found)
     for event in found:
         assert (event["weir.flow.transmit.size"], event["weir.flow.receive.size"]) == (100, 100), event
-        assert event["process.pid"] == (burst["client_pid"] if event["weir.flow.role"] == "client" else served["server_pid"])
+        assert event["process.pid"] == (
+            burst["client_pid"] if event["weir.flow.role"] == "client" else served["server_pid"]
+        )
 
 
 def test_what_the_ledger_says_is_what_each_file_holds(stage: Stage) -> None:

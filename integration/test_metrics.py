@@ -60,7 +60,11 @@ def test_totals_equal_the_truth(stage: Stage) -> None:
 
     flows = [point for point in collector.points() if point.scope == "weir.l4"]
     _have_the_declared_shape(flows)
-    series = {point.series for point in flows if point.name == "weir.flow.io" and point.attributes["server.port"] == server.port}
+    series = {
+        point.series
+        for point in flows
+        if point.name == "weir.flow.io" and point.attributes["server.port"] == server.port
+    }
     assert len(series) == 4, "two roles, two directions: no ephemeral port and no pid makes a series"
     assert ledger["exported"] == len(collector.points())
 
@@ -137,7 +141,9 @@ def test_delta_points_add_up(stage: Stage) -> None:
     for point in collector.points():
         if point.name == "weir.flow.io":
             assert not point.cumulative
-            sums[point.name, point.attributes["weir.flow.role"], point.attributes["network.io.direction"]] += point.value
+            sums[point.name, point.attributes["weir.flow.role"], point.attributes["network.io.direction"]] += (
+                point.value
+            )
     assert dict(sums) == truth
 
 
@@ -145,16 +151,20 @@ def test_own_metrics_have_a_resource_of_their_own(stage: Stage) -> None:
     space = stage.namespace()
     collector = stage.collector(space)
     weir = stage.weir(
-        space, collector, {"metrics": {"interval": "1s"}, "tenant": "acme", "resource": {"attributes": {"service.name": "shop"}}}
+        space,
+        collector,
+        {"metrics": {"interval": "1s"}, "tenant": "acme", "resource": {"attributes": {"service.name": "shop"}}},
     )
     stage.talk(space, 5, 10_000)
     found = collector.wait_for_events(10)
     assert {(event["service.name"], event["weir.tenant.id"]) for event in found} == {("shop", "acme")}
     collector.wait_for_points(
-        lambda point: point.name == "weir.ledger.events"
-        and point.attributes.get("weir.ledger.outcome") == "exported"
-        and point.attributes.get("weir.ledger.signal") == "logs"
-        and point.value == 10,
+        lambda point: (
+            point.name == "weir.ledger.events"
+            and point.attributes.get("weir.ledger.outcome") == "exported"
+            and point.attributes.get("weir.ledger.signal") == "logs"
+            and point.value == 10
+        ),
         "own metric that says what was exported",
     )
     weir.stop()

@@ -36,9 +36,7 @@ class Place:
 
 
 @pytest.fixture(scope="module", params=["loopback", "veth"])
-def place(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, otelcol: Path
-) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, otelcol: Path) -> Iterator[Place]:
     with Stage(tmp_path_factory.mktemp("owners"), otelcol) as stage:
         if request.param == "loopback":
             here = there = stage.namespace()
@@ -88,7 +86,9 @@ def test_a_server_that_never_touched_a_reset_connection_is_unknown_or_right(plac
         if event["weir.flow.role"] == "server":
             assert event["process.pid"] in {None, pid}, event
             if event["process.pid"] is None:
-                assert not [key for key in event.resource if key.startswith(("process.", "weir.process.", "container."))]
+                assert not [
+                    key for key in event.resource if key.startswith(("process.", "weir.process.", "container."))
+                ]
 
 
 def test_a_process_that_is_gone_at_once_is_named(place: Place, fleeting: Path) -> None:

@@ -8,7 +8,9 @@ from integration.harness.truth import missing_or_twice
 def test_neither_end_of_weirs_own_connections_is_reported(stage: Stage) -> None:
     space = stage.namespace()
     collector = stage.collector(space)
-    weir = stage.weir(space, collector, {"flows": {"start_events": True, "update_interval": "1s"}, "metrics": {"interval": "1s"}})
+    weir = stage.weir(
+        space, collector, {"flows": {"start_events": True, "update_interval": "1s"}, "metrics": {"interval": "1s"}}
+    )
     wanted = stage.talk(space, 10, 10_000)
     collector.wait_for_events(40)  # a start and an end at each end
     collector.stop()  # ends Weir's connection, both ends of it

@@ -20,6 +20,7 @@ from receiver.enrich.resources import ResourceTable
 from receiver.flows.series import SeriesTable
 from receiver.flows.texts import Texts
 from receiver.kernel.capture import Options, own_netns, ring_bytes
+from receiver.kernel.recording import Replay
 from receiver.kernel.source import Source
 from receiver.ledger import SIGNALS, Ledger, Signal
 from receiver.otlp.encoded import Encoded
@@ -126,7 +127,9 @@ class Service:
         self._metric_resources = ResourceTable(encode_resource, METRIC_RESOURCES, for_metrics(composer.host_only()))
         self._own = [encode_resource(own_resource(host, __version__))]
         proc = Path("/proc")
-        self._reader = ProcessReader(proc) if serves_own_namespace(proc) else None
+        # A recording names processes of another time, perhaps of another machine.
+        alive = not isinstance(self.source, Replay)
+        self._reader = ProcessReader(proc) if alive and serves_own_namespace(proc) else None
         self.owners = Owners(
             composer, self._log_resources, self._metric_resources, self.source.owners, self._reader, namespaces.pid
         )

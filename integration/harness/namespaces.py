@@ -38,12 +38,12 @@ class Namespace:
         return made.stdout
 
     def drop(self, rule: str) -> None:
-        """From now on packets that leave or arrive here and match the nft expression `rule` are lost."""
-        for chain in ("input", "output"):
-            self.run(
-                "nft", f"add table inet weir; add chain inet weir {chain} {{ type filter hook {chain} priority 0; }};"
-                f" add rule inet weir {chain} {rule} drop",
-            )  # fmt: skip
+        """From now on packets that arrive here and match the nft expression `rule` are lost, unknown to their sender."""
+        self.run(
+            "nft",
+            "add table inet weir; add chain inet weir input { type filter hook input priority 0; };"
+            f" add rule inet weir input {rule} drop",
+        )
 
 
 class Namespaces:

@@ -36,7 +36,9 @@ class End:
     @classmethod
     def of(cls, fact: dict[str, Any]) -> "End":
         ends = [(str(unmapped(fact[name][0])), int(fact[name][1])) for name in ("local", "peer")]
-        return cls(fact["role"], ends[0], ends[1], fact["sent"], fact["received"], fact["pid"], fact["comm"], fact["exe"])
+        return cls(
+            fact["role"], ends[0], ends[1], fact["sent"], fact["received"], fact["pid"], fact["comm"], fact["exe"]
+        )
 
     @property
     def key(self) -> tuple[Any, ...]:

@@ -37,7 +37,9 @@ def nobody(capabilities: Sequence[str], *readable: Path) -> Iterator[list[str]]:
         for number, path in enumerate(closed):
             (Path(stash) / str(number)).mkdir()
             lines.append(f"mount --bind {shlex.quote(str(path))} {stash}/{number}")
-        lines += [f"mount -t tmpfs -o mode=0755 none {shlex.quote(str(folder))}" for folder in sorted(set(closed.values()))]
+        lines += [
+            f"mount -t tmpfs -o mode=0755 none {shlex.quote(str(folder))}" for folder in sorted(set(closed.values()))
+        ]
         for number, path in enumerate(closed):
             quoted = shlex.quote(str(path))
             lines.append(f"mkdir -p {quoted} && mount --bind {stash}/{number} {quoted}")

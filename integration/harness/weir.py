@@ -53,6 +53,17 @@ def configuration(
     }  # fmt: skip
 
 
+def _parse(line: str) -> dict[str, Any]:
+    """A log line of either encoding; empty for what is none, such as gRPC's own."""
+    if line.startswith("{"):
+        return dict(json.loads(line))
+    parts = line.split("\t", 4)
+    if len(parts) < 4:
+        return {}
+    fields = json.loads(parts[4]) if len(parts) > 4 else {}
+    return {"ts": parts[0], "level": parts[1], "caller": parts[2], "msg": parts[3], **fields}
+
+
 class Weir:
     """One run of a verb of `weir`, in a namespace; `config` is its configuration file, if it has one."""
 
@@ -81,7 +92,7 @@ class Weir:
 
     def logs(self, message: str | None = None) -> list[dict[str, Any]]:
         """Its log lines, with keys level, ts, caller, msg and the fields; all, or those of one message."""
-        found = [json.loads(line) for line in self.errors if line.startswith("{")]
+        found = [line for line in map(_parse, self.errors) if line]
         return [line for line in found if message in {None, line["msg"]}]
 
     def wait_for_log(self, message: str, count: int = 1, seconds: float = PATIENCE) -> dict[str, Any]:
@@ -99,17 +110,17 @@ class Weir:
     def signal(self, number: int) -> None:
         self._program.signal(number)
 
-    def wait_for_text(self, text: str) -> None:
-        """A line on its standard error that holds `text`, in whatever form."""
-        until(lambda: any(text in line for line in self.errors), f"line with {text!r}")
-
     def wait(self, seconds: float = PATIENCE) -> int:
         """Its exit code, when it ends by itself."""
         return self._program.wait(seconds)
 
     def wait_for_failure(self, seconds: float = PATIENCE) -> None:
         """Until it has said that an attempt to export failed."""
-        until(lambda: [line for line in self.logs() if line["msg"].startswith("Exporting failed.")], "failed attempt", seconds)
+        until(
+            lambda: [line for line in self.logs() if line["msg"].startswith("Exporting failed.")],
+            "failed attempt",
+            seconds,
+        )
 
     def stop(self, seconds: float = PATIENCE, *, errors: bool = False) -> dict[str, Any]:
         """SIGTERM; the final ledger, which must be the last line, of a process that ends with 0.

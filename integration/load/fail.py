@@ -8,6 +8,7 @@ standard input before it sends), open (stays open, with known sizes, until a lin
 import os
 import socket
 import sys
+from typing import Any
 
 from facts import LINGER_RESET, ends, open_socket, process, read, say
 
@@ -30,61 +31,68 @@ def connect_badly(how: str, address: str, port: int) -> None:
     say(role="client", how=how, error=error, sent=0, received=0, **known, **process())
 
 
+def reset(connection: socket.socket, how: str, fact: dict[str, Any]) -> None:
+    """One end resets when it has read all, and the other meets it while it reads."""
+    if how == f"reset_by_{fact['role']}":
+        if fact["role"] == "server":  # the client has read its answer when it says so
+            fact["received"] += read(connection, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+    else:
+        if fact["role"] == "client":
+            connection.sendall(b"!")
+            fact["sent"] += 1
+        try:
+            connection.recv(1)
+        except ConnectionResetError:
+            fact["error"] = "ECONNRESET"
+    connection.close()
+    say(**fact)
+
+
+def stall(connection: socket.socket, how: str, fact: dict[str, Any]) -> None:
+    """When it is told, the client sends what will not arrive."""
+    say(**fact)
+    if fact["role"] == "server":
+        connection.recv(1)
+        return
+    sys.stdin.readline()
+    connection.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, 500)
+    connection.sendall(b"lost")
+    try:
+        connection.recv(1)
+    except TimeoutError:
+        say(timed_out=True)
+    connection.close()
+
+
+def hold(connection: socket.socket, how: str, fact: dict[str, Any]) -> None:
+    """Open until the client is told."""
+    say(**fact)
+    if fact["role"] == "client":
+        sys.stdin.readline()
+    else:
+        connection.recv(1)
+    connection.close()
+
+
 def both_ends(how: str, address: str) -> None:
     """A parent that serves and a child that connects."""
     listener = open_socket(address)
     listener.bind((address, 0))
     listener.listen()
     child = os.fork()
-    role = "server" if child else "client"
     if child:
         connection, _ = listener.accept()
+        sent, received = 6, read(connection, 8)
+        connection.sendall(b"answer")
     else:
         connection = open_socket(address)
         connection.connect(listener.getsockname())
-    known = ends(connection)
-    if role == "client":
         connection.sendall(b"question")
         sent, received = 8, read(connection, 6)
-    else:
-        sent, received = 6, read(connection, 8)
-        connection.sendall(b"answer")
-    fact = {"role": role, "how": how, "sent": sent, "received": received, **known, **process()}
-    if how.startswith("reset"):
-        if how == f"reset_by_{role}":
-            if role == "server":  # the client has read its answer when it says so
-                fact["received"] += read(connection, 1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
-        else:
-            if role == "client":
-                connection.sendall(b"!")
-                fact["sent"] += 1
-            try:
-                connection.recv(1)
-            except ConnectionResetError:
-                fact["error"] = "ECONNRESET"
-        connection.close()
-        say(**fact)
-    elif how == "stalled":
-        say(**fact)
-        if role == "client":
-            sys.stdin.readline()
-            connection.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, 500)
-            connection.sendall(b"lost")
-            try:
-                connection.recv(1)
-            except TimeoutError:
-                say(timed_out=True)
-            connection.close()
-        else:
-            connection.recv(1)
-    else:
-        say(**fact)
-        if role == "client":
-            sys.stdin.readline()
-        else:
-            connection.recv(1)
-        connection.close()
+    role = "server" if child else "client"
+    fact = {"role": role, "how": how, "sent": sent, "received": received, **ends(connection), **process()}
+    {"stalled": stall, "open": hold}.get(how, reset)(connection, how, fact)
     if child:
         os.waitpid(child, 0)
 

@@ -41,6 +41,18 @@ def _load(sources: tuple[str, ...], sets: tuple[str, ...]) -> "Config":
         sys.exit(INVALID)
 
 
+def _start(sources: tuple[str, ...], sets: tuple[str, ...]) -> "Config":
+    """The configuration of a verb that runs, and its log from now on."""
+    from receiver import logs  # noqa: PLC0415
+
+    config = _load(sources, sets)
+    own = config.service.telemetry.logs
+    logs.configure(own.level, own.encoding)
+    for warning in config.warnings:
+        logs.get_logger("config").warning("Configuration references an unset environment variable.", detail=warning)
+    return config
+
+
 @click.group(context_settings=_CONTEXT, epilog=_EPILOG)
 @click.version_option(__version__, "-v", "--version", prog_name="weir", message="%(prog)s %(version)s")
 def main() -> None:
@@ -57,13 +69,7 @@ def main() -> None:
 @_configured
 def run(sources: tuple[str, ...], sets: tuple[str, ...]) -> None:
     """Capture and export until SIGTERM or Ctrl-C. Without --config flows are printed on standard output."""
-    from receiver import logs  # noqa: PLC0415
-
-    config = _load(sources, sets)
-    own = config.service.telemetry.logs
-    logs.configure(own.level, own.encoding)
-    for warning in config.warnings:
-        logs.get_logger("config").warning("Configuration references an unset environment variable.", detail=warning)
+    config = _start(sources, sets)
     from receiver import life  # noqa: PLC0415
     from receiver.config import load  # noqa: PLC0415
 
@@ -145,7 +151,7 @@ def record(sources: tuple[str, ...], sets: tuple[str, ...], output: Path, durati
         seconds = parse_duration(duration)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--duration") from error
-    sys.exit(write(_load(sources, sets), output, seconds, limit_mib << 20))
+    sys.exit(write(_start(sources, sets), output, seconds, limit_mib << 20))
 
 
 @main.command(epilog=_EPILOG)
@@ -155,4 +161,4 @@ def replay(path: Path, sources: tuple[str, ...], sets: tuple[str, ...]) -> None:
     """Send a recording through the same corridor: to standard output, or to where the configuration says."""
     from receiver.cli.recording import replay as read  # noqa: PLC0415
 
-    sys.exit(read(_load(sources, sets), path))
+    sys.exit(read(_start(sources, sets), path))

@@ -104,6 +104,7 @@ class Replay:
         self._begun = 0
         with path.open("rb") as file:
             self._read(file, str(path))
+        self._offset = self._frames[0][1] if self._frames else 0
 
     def _read(self, file: IO[bytes], name: str) -> None:
         if file.read(len(MAGIC)) != MAGIC:
