@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,10 @@ def test_reason_error_and_owner(ended: Ended, how: str, role: str) -> None:
         assert "weir.flow.connect.duration" not in event.attributes
 
 
+def _tells_of(end: End, event: Event) -> bool:
+    return event.name == "weir.flow.update" and event_key(event) == end.key and event["weir.flow.transmit.size"] > 0
+
+
 def test_a_long_flow_is_reported_at_its_start_and_while_it_is_open(stage: Stage) -> None:
     space = stage.namespace()
     collector = stage.collector(space)
@@ -102,18 +107,10 @@ def test_a_long_flow_is_reported_at_its_start_and_while_it_is_open(stage: Stage)
     program = stage.fail(space, "open")
     wanted = {end.role: end for end in ends(program.wait_for_facts(2))}
     for role, end in wanted.items():
-        updates = collector.wait_for_events(
-            2,
-            lambda e, end=end: (
-                e.name == "weir.flow.update" and event_key(e) == end.key and e["weir.flow.transmit.size"] > 0
-            ),
-        )
+        updates = collector.wait_for_events(2, partial(_tells_of, end))
         for event in updates:
-            fields = (
-                expected(end)
-                | owner_of(end)
-                | {"network.connection.state": "established", "weir.flow.end_reason": None}
-            )
+            fields = expected(end) | owner_of(end)
+            fields |= {"network.connection.state": "established", "weir.flow.end_reason": None}
             assert {key: event[key] for key in fields} == fields, role
     assert not [event for event in collector.events() if event.name == "weir.flow.end"]
     program.tell("enough")

@@ -51,7 +51,7 @@ class Service:
         self.config, self.source = config, source
         self.ledger = Ledger()
         self.capture = "starting"
-        self._servers: list["HttpServer"] = []
+        self._servers: list[HttpServer] = []
         self._fatal = fatal
         self._stop = threading.Event()
         self.started_at = time.time_ns()

@@ -119,8 +119,9 @@ class Life:
             log.debug("Capture could not be loaded.", error=str(error), detail=getattr(error, "log", ""))
             reason = "; ".join(probe.capture_blockers(self._examine())) or str(error)
         else:
-            # A thread keeps the capabilities that it was started with: the probes get theirs before they are dropped.
-            threading.Thread(target=self._examine_later, name="probe", daemon=True).start()
+            if not self._examined:
+                # A thread keeps the capabilities that it was started with: the probes get theirs before they are dropped.
+                threading.Thread(target=self._examine_later, name="probe", daemon=True).start()
         privileges.drop(keep=CAPTURE | IDENTITY)
         return source, reason
 

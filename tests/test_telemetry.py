@@ -30,7 +30,10 @@ def test_the_ledger_as_a_metric_adds_up() -> None:
     account.offer(6)
     account.exported(4)
     values = ledger_values(ledger.snapshot())
-    rows = {(row.get("weir.ledger.outcome"), row.get("weir.ledger.stage"), row.get("weir.ledger.reason")): n for row, n in values}
+    rows = {
+        (row.get("weir.ledger.outcome"), row.get("weir.ledger.stage"), row.get("weir.ledger.reason")): n
+        for row, n in values
+    }
     assert rows == {
         ("observed", None, None): 10,
         ("recovered", None, None): 0,

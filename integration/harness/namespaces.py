@@ -13,7 +13,7 @@ _numbers = itertools.count()
 
 def ip(*arguments: str) -> None:
     """`ip ...`; AssertionError with what it says if it fails."""
-    made = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=20)
+    made = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=20, check=False)
     assert made.returncode == 0, f"ip {' '.join(arguments)}: {made.stderr}"
 
 
@@ -33,7 +33,7 @@ class Namespace:
 
     def run(self, *command: str) -> str:
         """What `command` prints in here; AssertionError if it fails."""
-        made = subprocess.run(self.inside(command), capture_output=True, text=True, timeout=20)
+        made = subprocess.run(self.inside(command), capture_output=True, text=True, timeout=20, check=False)
         assert made.returncode == 0, f"{' '.join(command)}: {made.stderr}"
         return made.stdout
 

@@ -45,7 +45,7 @@ class Program:
     def _read(stream: Any, into: list[str]) -> None:
         with stream:
             for line in stream:
-                into.append(line.rstrip("\n"))
+                into.append(line.rstrip("\n"))  # noqa: PERF401 each as it comes
 
     def __str__(self) -> str:
         return f"{' '.join(self.command)} (pid {self.pid})"

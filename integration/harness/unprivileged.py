@@ -24,13 +24,16 @@ def _closed(path: Path) -> Path | None:
 
 
 @contextmanager
-def nobody(capabilities: Sequence[str], *readable: Path) -> Iterator[list[str]]:
-    """What stands before a command that runs as uid 65534 with `capabilities` alone.
+def nobody(capabilities: Sequence[str] | None, *readable: Path) -> Iterator[list[str]]:
+    """What stands before a command that runs as uid 65534 with `capabilities` alone; nothing for None, which is root.
 
     A folder that nobody may enter (root's home, with its Python) is covered, for this command only, by one that shows nothing
     but what the command needs: the interpreter, the checkout, `readable`.
     """
-    needed = {Path(path).resolve() for path in (sys.base_prefix, sys.prefix, REPOSITORY, *readable)}
+    if capabilities is None:
+        yield []
+        return
+    needed = {path.resolve() for path in (Path(sys.base_prefix), Path(sys.prefix), REPOSITORY, *readable)}
     closed = {path: folder for path in sorted(needed) if (folder := _closed(path))}
     with tempfile.TemporaryDirectory(prefix="weir-") as stash:
         lines = ["set -e"]
