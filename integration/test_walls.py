@@ -32,8 +32,10 @@ BAD = {
         "helper 109",
     ),
     "kfunc": (
-        "extern void bpf_rcu_read_lock(void) __ksym;\n"
-        'SEC("raw_tp/inet_sock_set_state") int f(struct bpf_raw_tracepoint_args *ctx) { bpf_rcu_read_lock(); return 0; }',
+        (
+            "extern void bpf_rcu_read_lock(void) __ksym;"
+            ' SEC("raw_tp/inet_sock_set_state") int f(struct bpf_raw_tracepoint_args *ctx) { bpf_rcu_read_lock(); return 0; }'
+        ),
         "",
         "bpf_rcu_read_lock",
     ),
