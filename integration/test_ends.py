@@ -1,6 +1,5 @@
 """How a connection ended, and which side met an error, for each way there is; and what is said of it while it is open."""
 
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -129,16 +128,3 @@ def test_a_long_flow_is_reported_at_its_start_and_while_it_is_open(stage: Stage)
         sizes = [event["weir.flow.transmit.size"] for event in mine[1:]]
         assert sizes == sorted(sizes), "totals since the start never decrease"
         assert wrong_fields([end], mine[-1:], gone=True) == []
-
-
-def test_sigint_ends_as_sigterm_does(stage: Stage) -> None:
-    space = stage.namespace()
-    collector = stage.collector(space)
-    weir = stage.weir(space, collector)
-    wanted = stage.talk(space, 3, 10_000)
-    collector.wait_for_events(6)
-    weir.signal(signal.SIGINT)
-    ledger = weir.stop()
-    collector.stop()
-    assert missing_or_twice(wanted, collector.events()) == ""
-    assert ledger["logs"]["exported"] == 6

@@ -123,11 +123,15 @@ class Weir:
         )
 
     def stop(self, seconds: float = PATIENCE, *, errors: bool = False) -> dict[str, Any]:
-        """SIGTERM; the final ledger, which must be the last line, of a process that ends with 0.
+        """SIGTERM, and then as `end`."""
+        self.signal(signal.SIGTERM)
+        return self.end(seconds, errors=errors)
+
+    def end(self, seconds: float = PATIENCE, *, errors: bool = False) -> dict[str, Any]:
+        """The final ledger, which must be the last line, of a process that ends with 0.
 
         Checked: it balances, and no line is an error, but where losses are what the test is about (`errors`).
         """
-        self.signal(signal.SIGTERM)
         code = self._program.wait(seconds)
         assert code == 0, f"exit code {code}: {self.errors[-20:]}"
         last = self.logs()[-1]

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* A socket to a record: its ends, its counts, and the way into the ring. */
+#ifndef WEIR_FLOW_RECORD_H
+#define WEIR_FLOW_RECORD_H
+
+#include "flow_state.h"
+
+/* splitmix64's finalizer: a bijection, so distinct inputs give distinct ids. */
+static __always_inline __u64 mix(__u64 x)
+{
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+	return x ^ (x >> 31);
+}
+
+static __always_inline __u64 new_instance_id(__u64 now)
+{
+	__u32 zero = 0;
+	__u64 *next = bpf_map_lookup_elem(&sequence, &zero);
+	__u64 number = next ? (*next)++ : 0;
+
+	return mix(now ^ (number << 48) ^ ((__u64)bpf_get_smp_processor_id() << 40) ^ run_random);
+}
+
+static __always_inline void read_endpoints(const struct sock *sk, __u8 *family, __u8 *local, __u8 *peer)
+{
+	static const __u8 mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
+		bpf_core_read(local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+		bpf_core_read(peer, 16, &sk->__sk_common.skc_v6_daddr);
+		*family = 6;
+		/* A v6 socket that talks IPv4. The peer decides: the local end may still be unbound. */
+		if (!*(__u64 *)peer && *(__u32 *)(peer + 8) == bpf_htonl(0xffff))
+			*family = 4;
+		return;
+	}
+	__builtin_memcpy(local, mapped, 12);
+	__builtin_memcpy(peer, mapped, 12);
+	bpf_core_read(local + 12, 4, &sk->__sk_common.skc_rcv_saddr);
+	bpf_core_read(peer + 12, 4, &sk->__sk_common.skc_daddr);
+	*family = 4;
+}
+
+static __always_inline __u64 transmitted(const struct tcp_sock *tp)
+{
+	return BPF_CORE_READ(tp, bytes_sent) - BPF_CORE_READ(tp, bytes_retrans);
+}
+
+/* bytes_received counts the peer's FIN as one; SOCK_DONE says that it came. */
+static __always_inline __u64 received(const struct sock *sk)
+{
+	const struct tcp_sock *tp = (const void *)sk;
+
+	return BPF_CORE_READ(tp, bytes_received) - ((BPF_CORE_READ(sk, __sk_common.skc_flags) >> SOCK_DONE_BIT) & 1);
+}
+
+static __always_inline void fill(struct weir_event *e, const struct sock *sk, const struct flow *flow, __u64 now)
+{
+	const struct tcp_sock *tp = (const void *)sk;
+
+	e->version = WEIR_LAYOUT_VERSION;
+	e->transport = IPPROTO_TCP;
+	e->role = flow->role;
+	e->old_state = 0;
+	e->end_cause = 0;
+	e->owner_rule = flow->owner_rule;
+	e->flags = flow->flags;
+	e->error = 0;
+	e->local_port = bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport)); /* skc_num is 0 at CLOSE */
+	e->peer_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	e->instance_id = flow->id;
+	read_endpoints(sk, &e->family, e->local_address, e->peer_address);
+	e->start_time = flow->start_time;
+	e->time = now;
+	e->connect_duration = flow->role == WEIR_ROLE_CLIENT && flow->established_time && flow->start_time ?
+				      flow->established_time - flow->start_time : 0;
+	e->transmit_bytes = transmitted(tp);
+	e->receive_bytes = received(sk);
+	e->transmit_packets = BPF_CORE_READ(tp, data_segs_out);
+	e->receive_packets = BPF_CORE_READ(tp, data_segs_in);
+	e->rtt = BPF_CORE_READ(tp, srtt_us) >> 3;
+	e->retransmits = BPF_CORE_READ(tp, total_retrans);
+	e->owner_start = flow->owner_start;
+	e->owner_pid = flow->owner_pid;
+	e->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	e->cgroup_id = flow->cgroup_id;
+	__builtin_memcpy(e->asked_address, flow->asked_address, 16);
+	e->asked_port = flow->asked_port;
+	e->reserved = 0;
+	e->counted_retransmits = flow->counted_retransmits;
+	e->counted_transmit = flow->counted_transmit;
+	e->counted_receive = flow->counted_receive;
+	__builtin_memcpy(e->comm, flow->comm, 16);
+}
+
+static __always_inline void emit(const struct sock *sk, const struct flow *flow, __u8 kind, __u8 old_state, __u8 state,
+				 __u8 cause, __u16 error, __u64 now)
+{
+	struct weir_event *e;
+
+	if (flow->flags & WEIR_SELF) {
+		count(&counters.filtered_self);
+		return;
+	}
+	count(&counters.begun);
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		count(&counters.ring_full);
+	} else {
+		fill(e, sk, flow, now);
+		e->kind = kind;
+		e->old_state = old_state;
+		e->state = state;
+		e->end_cause = cause;
+		e->error = error;
+		bpf_ringbuf_submit(e, bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= wakeup_bytes ?
+					      BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	}
+	count(&counters.done);
+}
+
+static __always_inline void emit_start(const struct sock *sk, struct flow *flow, __u8 state)
+{
+	if (!start_events || (flow->flags & WEIR_STARTED) || !(flow->flags & WEIR_START_SEEN))
+		return;
+	flow->flags |= WEIR_STARTED;
+	emit(sk, flow, WEIR_START, 0, state, WEIR_CAUSE_NONE, 0, flow->start_time);
+}
+
+#endif
