@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver import config
-from receiver.config import ConfigError, load
+from receiver.config import ConfigError, load, yaml
 from receiver.config.durations import format_duration, parse_duration
 from receiver.config.load import merge
 
@@ -268,3 +268,13 @@ def test_any_text_is_a_configuration_or_a_clear_error(text: str) -> None:
         load([f"yaml:{text}"], environ={})
     except ConfigError as error:
         assert error.errors
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("config/collector/*.yaml")), ids=lambda path: path.name)
+def test_the_collector_examples_have_a_pipeline_for_each_signal_and_refer_to_what_they_have(path: Path) -> None:
+    tree = yaml.parse(path.read_text(), path.name)
+    assert {"logs", "metrics"} <= tree["service"]["pipelines"].keys()
+    for pipeline in tree["service"]["pipelines"].values():
+        for kind, names in pipeline.items():
+            assert set(names) <= tree[kind].keys()
+    assert set(tree["service"].get("extensions", ())) <= tree.get("extensions", {}).keys()
