@@ -26,6 +26,12 @@ BAD = {
         "static __noinline int quiet(void *to) { long x = 1; return bpf_probe_write_user(to, &x, sizeof(x)); }\n",
         "helper 36",
     ),
+    "pinned": (
+        "struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 1); __type(key, __u32); __type(value, __u32);"
+        ' __uint(pinning, 1); } pinned SEC(".maps"); ' + GOOD,
+        "",
+        "a map that pins itself",
+    ),
     "signal": (
         'SEC("raw_tp/inet_sock_set_state") int f(struct bpf_raw_tracepoint_args *ctx) { return bpf_send_signal(9); }',
         "",

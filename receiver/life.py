@@ -6,6 +6,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 OK: Final = 0
 FAILED: Final = 3
 _EXAMINE_WITHIN: Final = 60.0
+_SIGNALS_AT_ONCE: Final = 4096
 # What enrichment may use to read /proc of other users' processes, kept where it was given.
 IDENTITY: Final = frozenset({"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"})
 CAPTURE: Final = frozenset({"CAP_BPF", "CAP_PERFMON"})
@@ -36,9 +38,10 @@ class Life:
 
     def __init__(self, config: "Config", reload: "Callable[[], Config]") -> None:
         self._config, self._reload = config, reload
-        self._wake = threading.Event()
+        # A signal may be taken by any thread; what it writes here always wakes the main one (and Event.set is not reentrant).
+        self._signals, self._tell = os.pipe()
+        os.set_blocking(self._tell, False)
         self._ending = False
-        self._reloading = False
         self._code = OK
         self._capturing = threading.Event()
         self._examined = False
@@ -46,7 +49,8 @@ class Life:
     def run(self) -> int:
         """The exit code."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._signalled)
+            signal.signal(number, _noted)
+        signal.set_wakeup_fd(self._tell, warn_on_full_buffer=False)
         memory.frugal()
         log.always("info", "Starting weir...", version=__version__, pid=os.getpid())
         while True:
@@ -63,25 +67,17 @@ class Life:
         trace = "".join(traceback.format_exception(error))
         log.error("A thread died. Ending.", thread=where, error=repr(error), trace=trace)
         self._code = FAILED
-        self._ending = True
-        self._wake.set()
-
-    def _signalled(self, number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGHUP:
-            self._reloading = True
-        else:
-            self._ending = True
-        self._wake.set()
+        with suppress(BlockingIOError):  # full of signals: it will wake anyway
+            os.write(self._tell, bytes([signal.SIGTERM]))
 
     def _wait(self) -> None:
         """Until it is time to stop: for good, or for a new configuration that is good."""
         while True:
-            self._wake.wait()
-            self._wake.clear()
-            if self._ending:
+            numbers = set(os.read(self._signals, _SIGNALS_AT_ONCE))
+            if numbers & {signal.SIGTERM, signal.SIGINT}:
+                self._ending = True
                 return
-            if self._reloading:
-                self._reloading = False
+            if signal.SIGHUP in numbers:
                 try:
                     self._config = self._reload()
                 except ValueError as error:
@@ -144,6 +140,10 @@ class Life:
         final = service.ledger.snapshot()
         log.info("Shutdown complete.")
         return final
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """The number is in the pipe already (signal.set_wakeup_fd)."""
 
 
 def run(config: "Config", reload: "Callable[[], Config]") -> int:

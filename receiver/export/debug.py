@@ -75,8 +75,8 @@ class Print:
 
 
 def log_lines(data: bytes) -> Iterator[str]:
-    """One line a log record."""
-    for resource, _, record in _logs(data):
+    """One line a log record, in the order of time: encoding groups them by their shape."""
+    for resource, _, record in sorted(_logs(data), key=lambda row: int(row[2].time_unix_nano)):
         attributes = _attributes(record.attributes)
         time = record.time_unix_nano or record.observed_time_unix_nano
         if record.event_name in FLOW_EVENTS:

@@ -88,6 +88,9 @@ def _walk(elf: Elf, name: str) -> list[str]:
                 if (problem := _problem(i, helpers))
             ]
     found += [f"symbol {symbol!r} from outside" for symbol in elf.undefined_symbols()]
+    types = elf.section(".BTF")
+    if types is not None and b"\0pinning\0" in types.data:
+        found.append("a map that pins itself")
     license_section = elf.section("license")
     if license_section is None or license_section.data not in LICENSES:
         found.append("license")

@@ -6,12 +6,12 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from receiver.kernel import objects, privileges
+from receiver.kernel.allowlist import ForbiddenError
 from receiver.kernel.btf import Btf
 from receiver.kernel.libbpf import VMLINUX_BTF, BpfObject, KernelError, library, open_iterator
 from receiver.kernel.ring import Ring
@@ -19,7 +19,10 @@ from receiver.kernel.syscall import UPROBE_MULTI, attach_uprobe_multi
 
 CAPTURE_NEEDS: Final = ("libbpf", "btf", "ring_buffer", "raw_tp", "tracepoint inet_sock_set_state")
 _RIGHTS: Final = "run as root, or give CAP_BPF and CAP_PERFMON (container: --cap-add BPF --cap-add PERFMON)"
+_LIBRARY: Final = "install libbpf 1.x (Debian: libbpf1)"
+_BUILD: Final = "build the objects (`make bpf`), or install Weir again"
 _HITS: Final = 8
+_LOOKED_AT: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class _Probe:
     """A probe object, loaded, that knows how often Weir itself hit each of its programs."""
 
     def __init__(self, name: str, prepare: Callable[[BpfObject], None] = lambda _: None) -> None:
+        _libbpf()
         self.object = BpfObject(objects.read(name), name)
         try:
             prepare(self.object)
@@ -88,16 +92,28 @@ def _own_connection() -> None:
             accepted.recv(4)
 
 
+def _connected() -> bool:
+    """Make a connection of Weir's own; whether there is a loopback to make it over. Listening alone fires a state change."""
+    try:
+        _own_connection()
+    except OSError:
+        return False
+    return True
+
+
 def _fired(probe: _Probe, which: int = 0) -> None:
     if not probe.hits(which):
         raise _UnavailableError("attached, but an event of Weir's own did not fire it", "please report this kernel")
 
 
 def _libbpf() -> str:
-    lib = library()
+    try:
+        lib = library()
+    except OSError as error:
+        raise _UnavailableError(error.strerror or str(error), _LIBRARY) from error
     version = f"{lib.libbpf_major_version()}.{lib.libbpf_minor_version()}"
     if lib.libbpf_major_version() < 1:
-        raise _UnavailableError(f"libbpf {version} is older than 1.0", "install libbpf 1.x (Debian: libbpf1)")
+        raise _UnavailableError(f"libbpf {version} is older than 1.0", _LIBRARY)
     return version
 
 
@@ -127,43 +143,50 @@ _WITHOUT: Final = {
 
 def _raw_tracepoints() -> list[Feature]:
     """raw_tp, the ring, and each tracepoint in use: one load, because the programs are the smallest that do it."""
-    names = ["raw_tp", "ring_buffer", *(f"tracepoint {name}" for name in _TRACEPOINTS.values())]
     try:
-        probe = _Probe("probe_raw_tp")
+        with _Probe("probe_raw_tp") as probe:
+            return _try_tracepoints(probe)
     except Exception as error:  # noqa: BLE001 a probe says why, whatever it was
         refused = _refusal(error)
+        names = ["raw_tp", "ring_buffer", *(f"tracepoint {name}" for name in _TRACEPOINTS.values())]
         return [Feature(name, available=False, reason=refused.reason, remedy=refused.remedy) for name in names]
-    with probe:
-        missing: dict[str, str] = {}
-        for program, tracepoint in _TRACEPOINTS.items():
-            try:
-                probe.object.attach(program)
-            except KernelError as error:
-                missing[tracepoint] = str(error)
-        ring = Ring(probe.object.map_fd("ring"), 65536, 8)
-        with suppress(OSError):
-            _own_connection()
-        found = []
-        for which, tracepoint in enumerate(_TRACEPOINTS.values()):
-            reason = missing.get(tracepoint) or (
-                "" if probe.hits(which) else "attached, but an own event did not fire it"
-            )
-            remedy = _WITHOUT.get(tracepoint, "a kernel 4.16 or later") if reason else ""
-            found.append(Feature(f"tracepoint {tracepoint}", not reason, reason, remedy))
-        fired = any(feature.available for feature in found)
-        reason = "" if fired else "; ".join(sorted(set(missing.values()))) or "no program fired"
-        rows = [Feature("raw_tp", fired, reason, "" if fired else _RIGHTS)]
+
+
+def _try_tracepoints(probe: _Probe) -> list[Feature]:
+    missing: dict[str, str] = {}
+    for program, tracepoint in _TRACEPOINTS.items():
+        try:
+            probe.object.attach(program)
+        except KernelError as error:
+            missing[tracepoint] = str(error)
+    ring = Ring(probe.object.map_fd("ring"), 65536, 8)
+    try:
+        connected = _connected()
         written = bool(ring.held())
-        reason = "" if written else "the ring was made, but nothing arrived in it"
-        rows.append(Feature("ring_buffer", written, reason, "" if written else "a kernel 5.8 or later"))
+    finally:
         ring.close()
-        return rows + found
+    found = []
+    for which, tracepoint in enumerate(_TRACEPOINTS.values()):
+        reason, detail = missing.get(tracepoint, ""), ""
+        if not reason and not probe.hits(which):
+            if connected or tracepoint == "inet_sock_set_state":  # listening alone would have fired that one
+                reason = "attached, but an own event did not fire it"
+            else:
+                detail = "attached; not fired, because loopback is down in this network namespace"
+        remedy = _WITHOUT.get(tracepoint, "a kernel 4.16 or later") if reason else ""
+        found.append(Feature(f"tracepoint {tracepoint}", not reason, reason, remedy, detail))
+    fired = any(probe.hits(which) for which in range(len(_TRACEPOINTS)))
+    reason = "" if fired else "; ".join(sorted(set(missing.values()))) or "no program fired"
+    rows = [Feature("raw_tp", fired, reason, "" if fired else _RIGHTS)]
+    reason = "" if written else "the ring was made, but nothing arrived in it"
+    rows.append(Feature("ring_buffer", written, reason, "" if written else "a kernel 5.8 or later"))
+    return rows + found
 
 
 def _tp_btf() -> str:
     with _Probe("probe_tp_btf") as probe:
         probe.object.attach("set_state")
-        _own_connection()
+        _connected()
         _fired(probe)
     return ""
 
@@ -265,14 +288,22 @@ def _tracefs() -> str:
 
 def _identity() -> str:
     """Whether executables of other processes can be read; their names come from the kernel all the same."""
-    try:
-        (Path("/proc/1/exe")).readlink()
-    except OSError as error:
+    readable, refused = 0, ""
+    others = [path for path in Path("/proc").iterdir() if path.name.isdecimal() and path.name != str(os.getpid())]
+    for path in others[:_LOOKED_AT]:
+        try:
+            (path / "exe").readlink()
+            readable += 1
+        except PermissionError as error:
+            refused = f"{path}/exe: {error.strerror}"
+        except OSError:  # gone, or a thread of the kernel
+            continue
+    if refused and not readable:
         raise _UnavailableError(
-            f"/proc/1/exe: {error.strerror}",
+            refused,
             "give CAP_SYS_PTRACE (and CAP_DAC_READ_SEARCH) and share the pid namespace; names still come from the kernel",
-        ) from error
-    return "executables of other processes are readable"
+        )
+    return "executables of other processes are readable" if readable else "no other process is to be seen here"
 
 
 _SINGLE: Final[Sequence[tuple[str, Callable[[], str]]]] = (
@@ -301,6 +332,8 @@ _REMEDIES: Final = {
 def _refusal(error: Exception, name: str = "") -> _UnavailableError:
     if isinstance(error, _UnavailableError):
         return error
+    if isinstance(error, objects.IntegrityError | ForbiddenError):
+        return _UnavailableError(str(error), _BUILD)
     lacking = isinstance(error, KernelError) and error.errno in {1, 13}
     remedy = _RIGHTS if lacking and name != "uprobe" else _REMEDIES.get(name, "see the reason")
     return _UnavailableError(str(error) or type(error).__name__, remedy)
