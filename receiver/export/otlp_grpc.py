@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -36,6 +37,7 @@ MAX_ANSWER: Final = 4 << 20  # bytes
 # Short, because the intervals between attempts are the retry sender's business: an attempt should really be one.
 _RECONNECT_MS: Final = 1000
 _CONNECT_TIMEOUT_MS: Final = 5000
+_LAST_WAIT: Final = 1.5  # s: a destination that came back is not given up because gRPC still pauses before it connects
 _TIMEOUTS_BEFORE_RECONNECT: Final = 3  # calls in a row: the peer's host may be gone without a word
 
 
@@ -106,6 +108,8 @@ class OtlpGrpc:
         if self._token is not None:
             headers = (*headers, ("authorization", self._token.header()))
         line = self._take(halt)
+        if halt.is_set():
+            line.wait_ready(min(_LAST_WAIT, timeout))
         try:
             answer = line.calls[request.signal](
                 request.data,
@@ -239,9 +243,18 @@ class _Line:
 
     def __init__(self, channel: Any) -> None:  # noqa: ANN401 - grpc carries no types
         self.channel = channel
+        self._waited = False
         # Without serializers gRPC takes and gives bytes.
         self.calls: dict[Signal, _Call] = {signal: channel.unary_unary(path) for signal, path in METHODS.items()}
         self.in_use = 0
+
+    def wait_ready(self, seconds: float) -> None:
+        """Once, before the last attempts: give the channel time to connect."""
+        if self._waited:
+            return
+        with suppress(grpc.FutureTimeoutError):
+            grpc.channel_ready_future(self.channel).result(timeout=seconds)
+        self._waited = True
 
 
 def _tls(pem: Pem) -> Any:  # noqa: ANN401 - grpc carries no types
