@@ -213,6 +213,7 @@ class Service:
             "capture": self.capture,
             "pipelines": {name: parts.exporters for name, parts in self.config.service.pipelines.items()},
             "series": self.series.keys.used,
+            "exporters": {name: exporter.status() for name, exporter in self.exporters.items()},
             "threads": sorted(thread.name for thread in threading.enumerate()),
         }
 

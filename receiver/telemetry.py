@@ -56,6 +56,9 @@ DECLARED: Final[tuple[Metric, ...]] = (
     Metric("weir_exporter_queue_size", "1", "gauge", "Current size of the sending queue, in its sizer's unit.",
            ("exporter", "data_type")),
     Metric("weir_exporter_queue_capacity", "1", "gauge", "Capacity of the sending queue.", ("exporter", "data_type")),
+    Metric("weir_exporter_requests", "{request}", "sum", "Attempts to send a request.", ("exporter", "data_type")),
+    Metric("weir_exporter_retried_requests", "{request}", "sum",
+           "Attempts that repeated one: no more requests than these can have arrived twice.", ("exporter", "data_type")),
     Metric("weir_exporter_in_flight_requests", "{request}", "updown", "Requests that are being sent.",
            ("exporter", "data_type")),
 )  # fmt: skip

@@ -56,13 +56,13 @@ def _start(sources: tuple[str, ...], sets: tuple[str, ...]) -> "Config":
 @click.group(context_settings=_CONTEXT, epilog=_EPILOG)
 @click.version_option(__version__, "-v", "--version", prog_name="weir", message="%(prog)s %(version)s")
 def main() -> None:
-    r"""Watch every network flow of a workload with eBPF, and push each as OTLP to an OpenTelemetry Collector.
+    """Watch every network flow of a workload with eBPF, and push each as OTLP to an OpenTelemetry Collector.
 
     \b
     weir run                               show TCP flows of this network namespace
     weir run --config /etc/weir/config.yaml
     weir doctor                            what this host can do, and why not
-    """
+    """  # noqa: D301 click reads the backspace
 
 
 @main.command(epilog=_EPILOG)

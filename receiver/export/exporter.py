@@ -156,6 +156,7 @@ class Exporter:
             abandoned = lane.account.close()
             if abandoned:
                 lane.notices.error("Exporting ended. Abandoning data.", dropped_items=abandoned)
+            lane.notices.info("Exporting ended.", requests=lane.retry.attempts, retried_requests=lane.retry.repeated)
 
     def metrics(self) -> list[Metric]:
         """The exporter's own metrics, by the Collector's names: cumulative counts and current sizes."""
@@ -167,11 +168,18 @@ class Exporter:
                     (f"sent_{items}", {}, lane.counters.sent),
                     (f"send_failed_{items}", {}, lane.counters.send_failed),
                     (f"enqueue_failed_{items}", {}, lane.counters.enqueue_failed),
+                    ("requests", dict(queue), lane.retry.attempts),
+                    ("retried_requests", dict(queue), lane.retry.repeated),
                     ("in_flight_requests", dict(queue), lane.counters.in_flight_requests),
                     ("queue_size", dict(queue), lane.queue.size),
                     ("queue_capacity", dict(queue), lane.queue.capacity),
                 ]
         return found
+
+    def status(self) -> dict[str, dict[str, int]]:
+        """Attempts by signal, for who looks at a running Weir."""
+        counts = {signal: self.attempts(signal) for signal in self._lanes}
+        return {signal: {"requests": made, "retried": again} for signal, (made, again) in counts.items()}
 
     def attempts(self, signal: Signal) -> tuple[int, int]:
         """Attempts made for `signal`, and how many of them repeated one: each of those may have made a copy."""
