@@ -9,10 +9,10 @@ does both sides of that step within `Ledger.boundary`.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias, TypedDict, get_args
+from typing import Any, Final, Literal, TypeAlias, TypedDict, get_args
 
 Signal: TypeAlias = Literal["logs", "metrics", "traces"]
 SIGNALS: Final[tuple[Signal, ...]] = get_args(Signal)
@@ -54,6 +54,8 @@ class Terms(View):
 
 Snapshot: TypeAlias = dict[str, Terms]
 
+_NOTHING: Final[View] = {"observed": 0, "recovered": 0, "filtered": {}, "exported": 0, "dropped": {}, "in_flight": 0}
+
 
 class SignalAccount:
     """The terms of one signal before its exporters. What is `set` and what is added count together."""
@@ -63,6 +65,7 @@ class SignalAccount:
         self._observed = 0
         self._observed_total = 0
         self._filtered: dict[str, int] = {}
+        self._filtered_before: dict[str, int] = {}
         self._dropped: dict[tuple[str, str], int] = {}
         self._dropped_totals: dict[tuple[str, str], int] = {}
         self._held: dict[str, int] = {}
@@ -115,6 +118,15 @@ class SignalAccount:
             self._dropped_totals.update(dropped or {})
             self._held.update(held or {})
 
+    def fold(self) -> None:
+        """Keep what was set as if it had been added: the source that counted it ends, and another one counts from zero."""
+        with self._lock:
+            self._observed, self._observed_total = self._observed + self._observed_total, 0
+            for kept, totals in ((self._filtered_before, self._filtered), (self._dropped, self._dropped_totals)):
+                _add_counts(kept, totals)
+                totals.clear()
+            self._held.clear()
+
     def view(self) -> View:
         """These terms alone, as part of each exporter's view; the caller holds the lock."""
         dropped: dict[str, int] = {}
@@ -123,7 +135,7 @@ class SignalAccount:
         return {
             "observed": self._observed_total + self._observed,
             "recovered": 0,
-            "filtered": {reason: items for reason, items in self._filtered.items() if items},
+            "filtered": _sum([self._filtered_before, self._filtered]),
             "exported": 0,
             "dropped": dropped,
             "in_flight": sum(self._held.values()),
@@ -154,6 +166,11 @@ class ExporterAccount:
             if self._closed:
                 self._settle(items)
                 self._add_drop("shutdown", "abandoned", items)
+
+    def reopen(self) -> None:
+        """The exporter runs again, after it was closed by an earlier configuration."""
+        with self._lock:
+            self._closed = False
 
     def recover(self, items: int) -> None:
         """`items` that an earlier run left are in flight again."""
@@ -215,6 +232,33 @@ class ExporterAccount:
         self._dropped[stage, reason] = self._dropped.get((stage, reason), 0) + items
 
 
+class Window:
+    """The part of a signal's own terms that concerns one exporter: that of the time in which it was connected."""
+
+    def __init__(self) -> None:
+        self._past: View = _NOTHING
+        self._base: View | None = _NOTHING  # connected, from the beginning
+
+    def connect(self, source: View) -> None:
+        """From now on. What is held now is still to come."""
+        if self._base is None:
+            self._base = _before_held(source)
+
+    def disconnect(self, source: View) -> None:
+        """No longer. What is held now does not come any more."""
+        if self._base is not None:
+            self._past = self.view(_before_held(source))
+            self._base = None
+
+    def view(self, source: View) -> View:
+        """The terms of all the time in which it was connected."""
+        if self._base is None:
+            return self._past
+        if self._base is _NOTHING and self._past is _NOTHING:
+            return source
+        return _combined(self._past, _combined(source, self._base, -1), 1)
+
+
 class Ledger:
     """Every account of a run, under one lock."""
 
@@ -222,6 +266,8 @@ class Ledger:
         self._lock = threading.RLock()
         self._signals: dict[Signal, SignalAccount] = {signal: SignalAccount(self._lock) for signal in SIGNALS}
         self._exporters: dict[Signal, dict[str, ExporterAccount]] = {signal: {} for signal in SIGNALS}
+        self._windows: dict[Signal, dict[str, Window]] = {signal: {} for signal in SIGNALS}
+        self._chosen = False  # whether anybody has said which exporters are connected
 
     def boundary(self) -> AbstractContextManager[bool]:
         """The lock: what is done within happens at once for every snapshot."""
@@ -232,10 +278,29 @@ class Ledger:
         return self._signals[_known(name)]
 
     def exporter(self, signal: str, exporter_id: str) -> ExporterAccount:
-        """The account of one exporter of `signal`, opened when it is first asked for."""
-        accounts = self._exporters[_known(signal)]
+        """The account of one exporter of `signal`, opened when it is first asked for.
+
+        It is connected until `connect` says otherwise; one that is first asked for after that is not.
+        """
+        name = _known(signal)
         with self._lock:
-            return accounts.setdefault(exporter_id, ExporterAccount(self._lock))
+            if exporter_id not in self._windows[name]:
+                self._windows[name][exporter_id] = window = Window()
+                if self._chosen:
+                    window.disconnect(_NOTHING)
+            return self._exporters[name].setdefault(exporter_id, ExporterAccount(self._lock))
+
+    def connect(self, connected: Mapping[Signal, Collection[str]]) -> None:
+        """From now on exactly these exporters, by signal, are offered what is observed."""
+        with self._lock:
+            self._chosen = True
+            for signal, windows in self._windows.items():
+                source = self._signals[signal].view()
+                for name, window in windows.items():
+                    if name in connected.get(signal, ()):
+                        window.connect(source)
+                    else:
+                        window.disconnect(source)
 
     def snapshot(self) -> Snapshot:
         """All terms of this moment, in the shape that pages and the final log line show."""
@@ -244,7 +309,11 @@ class Ledger:
 
     def _terms(self, signal: Signal) -> Terms:
         source = self._signals[signal].view()
-        exporters = {name: account.add_to(source) for name, account in sorted(self._exporters[signal].items())}
+        windows = self._windows[signal]
+        exporters = {
+            name: account.add_to(windows[name].view(source))
+            for name, account in sorted(self._exporters[signal].items())
+        }
         views = exporters.values()
         return {
             "observed": sum(view["observed"] for view in views),
@@ -309,9 +378,30 @@ def _add_drops(into: dict[str, int], counts: Mapping[tuple[str, str], int]) -> N
             into[name] = into.get(name, 0) + items
 
 
-def _sum(parts: list[dict[str, int]]) -> dict[str, int]:
+def _add_counts(into: dict[Any, int], counts: Mapping[Any, int]) -> None:
+    for name, items in counts.items():
+        into[name] = into.get(name, 0) + items
+
+
+def _sum(parts: Sequence[Mapping[str, int]]) -> dict[str, int]:
     total: dict[str, int] = {}
     for part in parts:
-        for name, items in part.items():
-            total[name] = total.get(name, 0) + items
-    return total
+        _add_counts(total, part)
+    return {name: items for name, items in total.items() if items}
+
+
+def _before_held(source: View) -> View:
+    """`source` as if what is held had not been observed."""
+    return {**source, "observed": source["observed"] - source["in_flight"], "in_flight": 0}
+
+
+def _combined(one: View, other: View, sign: int) -> View:
+    """`one`, plus or minus what the signal's own terms in `other` are."""
+    return {
+        "observed": one["observed"] + sign * other["observed"],
+        "recovered": 0,
+        "filtered": _sum([one["filtered"], {name: sign * items for name, items in other["filtered"].items()}]),
+        "exported": 0,
+        "dropped": _sum([one["dropped"], {name: sign * items for name, items in other["dropped"].items()}]),
+        "in_flight": one["in_flight"] + sign * other["in_flight"],
+    }

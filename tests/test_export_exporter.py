@@ -176,7 +176,7 @@ def test_failures_are_retried_until_they_succeed_and_counted_once() -> None:
     bench.exporter.start()
     bench.offer(request(4))
     until(lambda: bench.view() == (4, {}, 0))
-    assert bench.exporter.attempts("logs") == (4, 3)
+    assert bench.exporter.status()["logs"] == {"requests": 4, "retried": 3}
     bench.stop()
     assert "Exporting failed. Will retry the request after interval." in bench.log.messages()
 
@@ -240,7 +240,7 @@ def test_a_destination_that_hangs_does_not_hold_the_end_and_the_ledger_is_final(
     assert time.monotonic() - begun < 5
     assert bench.view() == (0, {"shutdown/abandoned": 6}, 0)
     go.set()
-    until(lambda: len(bench.destination.taken) == 3)
+    until(lambda: len(bench.destination.taken) == 1)
     assert bench.view() == (0, {"shutdown/abandoned": 6}, 0)
 
 

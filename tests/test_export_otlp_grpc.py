@@ -186,6 +186,24 @@ def test_closing_ends_a_call_that_is_under_way(server: OtlpServer) -> None:
         client.send()
 
 
+def test_last_attempts_at_once_leave_nothing_that_looks_at_a_closed_channel(
+    server: OtlpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda hook: died.append(hook.exc_value))
+    before = set(threading.enumerate())
+    for _ in range(4):
+        with Client(server.endpoint) as client:
+            client.halt.set(client.halt.clock.now() + 10)
+            calls = [threading.Thread(target=client.send) for _ in range(4)]
+            for call in calls:
+                call.start()
+            for call in calls:
+                call.join()
+    until(lambda: set(threading.enumerate()) <= before)  # gRPC's own threads end a moment later
+    assert died == []
+
+
 def test_no_call_is_begun_after_the_deadline_and_none_outlives_it(server: OtlpServer) -> None:
     go = threading.Event()
     server.answers.append(Answer(until=go))

@@ -50,7 +50,7 @@ def test_intervals_grow_as_the_collectors_do() -> None:
     retry, _, _ = retry_over(then, RetryPolicy(), clock, factor=1.0)
     assert retry.send(request()) == Receipt(1)
     assert clock.slept == [5.0, 7.5, 11.25, 16.875, 25.3125, 30.0, 30.0]
-    assert (retry.attempts, retry.repeated) == (8, 7)
+    assert (retry.tally.attempts, retry.tally.repeated) == (8, 7)
 
 
 @given(

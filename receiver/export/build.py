@@ -4,9 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-from receiver.export.exporter import Destination, Exporter, Fatal, Options, QueueSettings
+from receiver.export.batch import BatchSettings
+from receiver.export.exporter import Destination, Exporter, Options, QueueSettings
 from receiver.export.halt import Clock
+from receiver.export.lane import Fatal
 from receiver.export.notices import Log
+from receiver.export.queue import Storage
 from receiver.export.retry import RetryPolicy
 from receiver.ledger import Ledger, Signal
 
@@ -16,13 +19,15 @@ _Built: TypeAlias = tuple[Destination, Options]
 _NAMES: Final = ("user_agent", "authority", "balancer_name")
 
 
-def build(
+def build(  # noqa: PLR0913 - what the composition root knows
     exporter_id: str,
     settings: _Settings,
     ledger: Ledger,
     signals: Sequence[Signal],
     fatal: Fatal,
     *,
+    storages: Mapping[str, Storage] = MappingProxyType({}),
+    previous: Exporter | None = None,
     clock: Clock | None = None,
     log: Log | None = None,
 ) -> Exporter:
@@ -37,7 +42,9 @@ def build(
         destination, options = make(settings)
     except ValueError as error:
         raise ValueError(f"exporters::{exporter_id}::{error}") from error
-    return Exporter(exporter_id, destination, options, ledger, signals, fatal, log or _logger(), clock)
+    storage = storages[options.queue.storage] if options.queue.storage else None
+    return Exporter(exporter_id, destination, options, ledger, signals, fatal, log or _logger(), clock, storage=storage,
+                    previous=previous)  # fmt: skip
 
 
 def _otlp_grpc(settings: _Settings) -> _Built:
@@ -62,11 +69,19 @@ def _otlp_grpc(settings: _Settings) -> _Built:
         **_named(Transport, settings, "compression", "timeout", "wait_for_ready", "bearer_token_file", *_NAMES),
     )
     options = Options(
-        queue=QueueSettings(**_named(QueueSettings, _part(settings, "sending_queue"))),
+        queue=_queue(_part(settings, "sending_queue")),
         retry=RetryPolicy(**_named(RetryPolicy, retry)),
         **_named(Options, settings, "max_request_bytes"),
     )
     return OtlpGrpc(transport), options
+
+
+def _queue(settings: _Settings) -> QueueSettings:
+    named = _named(QueueSettings, settings)
+    batch = _part(settings, "batch")
+    if batch is not None:
+        named["batch"] = BatchSettings(**_named(BatchSettings, batch))
+    return QueueSettings(**named)
 
 
 def _debug(settings: _Settings) -> _Built:

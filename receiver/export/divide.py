@@ -1,9 +1,10 @@
 """Requests that are too large for their destination in; requests that are not, out."""
 
 from collections import deque
+from dataclasses import replace
 from typing import Final
 
-from receiver.export.errors import OversizeError
+from receiver.export.errors import AbandonedError, OversizeError
 from receiver.export.notices import Notices
 from receiver.export.request import Receipt, Request, Sender
 from receiver.otlp.split import split
@@ -24,16 +25,20 @@ class Divide:
         self._guessed = False  # whether the limit is no number that the destination named
 
     def send(self, request: Request) -> Receipt:
-        """Send all parts; the receipt of them together. Raises AbandonedError where Weir ends before the last."""
+        """Send all parts; the receipt of them together. Raises AbandonedError, with the rest, where Weir ends before."""
         accepted, rejected = 0, 0
         parts = deque([request])
         while parts:
             part = parts.popleft()
-            receipt = self._send_fitting(part)
+            try:
+                receipt = self._send_fitting(part)
+            except AbandonedError as error:
+                error.rest = (part, *parts)
+                raise
             if receipt is None:
                 halves = split(part.signal, part.data)
                 if halves is not None:
-                    parts.extendleft(Request(part.signal, half.data, half.items) for half in reversed(halves))
+                    parts.extendleft(replace(part, data=half.data, items=half.items) for half in reversed(halves))
                     continue
                 receipt = self._oversize.send(part)
             accepted += receipt.accepted

@@ -1,6 +1,10 @@
 """Why a request was not delivered: the type says what to do about it, the text says it in the Collector's words."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from receiver.export.request import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +60,5 @@ class ExhaustedError(SendError):
 
 class AbandonedError(SendError):
     """Weir ends; there is no time for the request any more. Its items stay in flight for whoever keeps them."""
+
+    rest: "tuple[Request, ...]" = ()  # what is left of it, where a part was delivered

@@ -243,18 +243,24 @@ class _Line:
 
     def __init__(self, channel: Any) -> None:  # noqa: ANN401 - grpc carries no types
         self.channel = channel
-        self._waited = False
+        self._waiting, self._waited = threading.Lock(), False
         # Without serializers gRPC takes and gives bytes.
         self.calls: dict[Signal, _Call] = {signal: channel.unary_unary(path) for signal, path in METHODS.items()}
         self.in_use = 0
 
     def wait_ready(self, seconds: float) -> None:
-        """Once, before the last attempts: give the channel time to connect."""
-        if self._waited:
-            return
-        with suppress(grpc.FutureTimeoutError):
-            grpc.channel_ready_future(self.channel).result(timeout=seconds)
-        self._waited = True
+        """Once, before the last attempts: give the channel time to connect.
+
+        One future for all callers: a second one that is asked for while gRPC's thread still polls for the first makes that
+        thread look at the channel once more, and if it is closed by then a trace of it lands on standard error.
+        """
+        if True:
+            if self._waited:
+                return
+            future = grpc.channel_ready_future(self.channel)
+            with suppress(grpc.FutureTimeoutError):
+                future.result(timeout=seconds)
+            self._waited = True
 
 
 def _tls(pem: Pem) -> Any:  # noqa: ANN401 - grpc carries no types

@@ -2,11 +2,13 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Literal, Protocol, TypeAlias
 
+from receiver.export.notices import Notices
 from receiver.export.request import Request
+from receiver.ledger import Signal
 
 Sizer: TypeAlias = Literal["bytes", "items", "requests"]
 
@@ -23,6 +25,10 @@ class Queue(Protocol):
     """What an exporter needs of a queue, in memory or on disk."""
 
     @property
+    def durable(self) -> bool:
+        """Whether what it holds outlives the process."""
+
+    @property
     def size(self) -> int:
         """What it holds, in the sizer's unit: waiting and being sent."""
 
@@ -31,31 +37,74 @@ class Queue(Protocol):
         """What it can hold at most."""
 
     @property
+    def items(self) -> int:
+        """Log records, data points or spans that it holds; of a durable one those that outlive the process."""
+
+    @property
+    def requests(self) -> int:
+        """Requests that it holds."""
+
+    @property
     def closed(self) -> bool:
         """Whether it takes nothing more."""
+
+    def measure(self, request: Request) -> int:
+        """What `request` adds to the size."""
 
     def put(self, request: Request) -> bool:
         """Take `request`, without waiting; False where there is no room or the queue is closed."""
 
-    def get(self) -> Request | None:
-        """The oldest request; waits for one. None once the queue is closed and empty."""
+    def get(self, timeout: float | None = None) -> Request | None:
+        """The oldest request; waits for one, for at most `timeout` seconds.
+
+        None when the time is over, when the queue is closed and empty, and for those that wait during `interrupt`.
+        """
+
+    def interrupt(self) -> None:
+        """Whoever waits in `get` just now gets None."""
 
     def done(self, request: Request) -> None:
         """`request`, which `get` gave, needs no room any more."""
 
+    def put_back(self, taken: Sequence[Request], rest: Sequence[Request]) -> None:
+        """`taken`, which `get` gave, was not delivered, but for what is not in `rest`; also when it is closed."""
+
     def close(self) -> None:
         """Take nothing more; what is in may still be taken out."""
+
+    def release(self) -> None:
+        """Let go of files; nothing is called any more."""
+
+
+class DurableQueue(Queue, Protocol):
+    """A queue whose requests outlive the process."""
+
+    @property
+    def recovered(self) -> int:
+        """Items that an earlier run left."""
+
+
+class Storage(Protocol):
+    """Where durable queues are kept."""
+
+    def open(
+        self, exporter_id: str, signal: Signal, lost: Callable[[str, int], None], notices: Notices
+    ) -> DurableQueue:
+        """The queue of one exporter and signal, with what an earlier run left in it; `lost` is told a reason and items."""
 
 
 class MemoryQueue:
     """A queue in memory. Its memory is at most `capacity` bytes of requests with the sizer `bytes`."""
 
+    durable: Final = False
+
     def __init__(self, capacity: int, sizer: Sizer = "bytes") -> None:
         self._capacity = capacity
-        self._measure = SIZERS[sizer]
-        self._requests: deque[Request] = deque()
-        self._size = 0
+        self.measure = SIZERS[sizer]
+        self._waiting: deque[Request] = deque()
+        self._size = self._items = self._requests = 0
         self._closed = False
+        self._interrupts = 0
         self._changed = threading.Condition(threading.Lock())
 
     @property
@@ -69,37 +118,68 @@ class MemoryQueue:
         return self._capacity
 
     @property
+    def items(self) -> int:
+        """Log records, data points or spans that it holds."""
+        return self._items
+
+    @property
+    def requests(self) -> int:
+        """Requests that it holds."""
+        return self._requests
+
+    @property
     def closed(self) -> bool:
         """Whether it takes nothing more."""
         return self._closed
 
     def put(self, request: Request) -> bool:
         """Take `request`, without waiting; False where there is no room or the queue is closed."""
-        size = self._measure(request)
         with self._changed:
-            if self._closed or self._size + size > self._capacity:
+            if self._closed or self._size + self.measure(request) > self._capacity:
                 return False
-            self._size += size
-            self._requests.append(request)
+            self._count(request, 1)
+            self._waiting.append(request)
             self._changed.notify()
             return True
 
-    def get(self) -> Request | None:
-        """The oldest request; waits for one. None once the queue is closed and empty."""
+    def get(self, timeout: float | None = None) -> Request | None:
+        """The oldest request; waits for one, for at most `timeout` seconds."""
         with self._changed:
-            while not self._requests:
-                if self._closed:
-                    return None
-                self._changed.wait()
-            return self._requests.popleft()
+            before = self._interrupts
+            self._changed.wait_for(lambda: self._waiting or self._closed or self._interrupts != before, timeout)
+            return self._waiting.popleft() if self._waiting else None
+
+    def interrupt(self) -> None:
+        """Whoever waits in `get` just now gets None."""
+        with self._changed:
+            self._interrupts += 1
+            self._changed.notify_all()
 
     def done(self, request: Request) -> None:
         """`request`, which `get` gave, needs no room any more."""
         with self._changed:
-            self._size -= self._measure(request)
+            self._count(request, -1)
+
+    def put_back(self, taken: Sequence[Request], rest: Sequence[Request]) -> None:
+        """`taken` was not delivered, but for what is not in `rest`, which is the oldest now."""
+        with self._changed:
+            for request in taken:
+                self._count(request, -1)
+            for request in rest:
+                self._count(request, 1)
+            self._waiting.extendleft(reversed(rest))
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Take nothing more; what is in may still be taken out."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def release(self) -> None:
+        """Nothing to let go of."""
+
+    def _count(self, request: Request, sign: int) -> None:
+        self._size += sign * self.measure(request)
+        self._items += sign * request.items
+        self._requests += sign

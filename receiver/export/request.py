@@ -13,6 +13,7 @@ class Request:
     signal: Signal
     data: bytes  # a serialised Export{Logs,Metrics,Trace}ServiceRequest
     items: int  # log records, data points or spans in it
+    attempted: bool = False  # whether an attempt may have been made before: by an earlier run, or configuration
 
 
 @dataclass(frozen=True, slots=True)

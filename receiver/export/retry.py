@@ -64,6 +64,20 @@ class BeforeSleepingPast(stop_base):
         return self._halt.clock.now() + retry_state.upcoming_sleep > self._end
 
 
+class Tally:
+    """Attempts that were made, and how many of them were not the first of their request: each may have made a copy."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.attempts = self.repeated = 0
+
+    def count(self, *, repeated: bool) -> None:
+        """One more."""
+        with self._lock:
+            self.attempts += 1
+            self.repeated += repeated
+
+
 class Retry:
     """Repeats what may succeed later."""
 
@@ -74,11 +88,10 @@ class Retry:
         halt: Halt,
         notices: Notices,
         uniform: Callable[[float, float], float] = random.uniform,
+        tally: Tally | None = None,
     ) -> None:
         self._then, self._policy, self._halt, self._notices, self._uniform = then, policy, halt, notices, uniform
-        self._lock = threading.Lock()
-        self.attempts = 0  # that were made
-        self.repeated = 0  # that were not the first of their request: each may have made a copy
+        self.tally = tally or Tally()
 
     def send(self, request: Request) -> Receipt:
         """Attempt until one succeeds.
@@ -93,9 +106,7 @@ class Retry:
             # Errors are returned: tenacity would keep a raised one, with its frames and the request, in a cycle.
             nonlocal made
             stop.last_chance = self._halt.is_set()
-            with self._lock:
-                self.attempts += 1
-                self.repeated += made > 0
+            self.tally.count(repeated=made > 0 or request.attempted)
             made += 1
             try:
                 return self._then.send(request)
