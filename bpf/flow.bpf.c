@@ -31,6 +31,35 @@ static __always_inline void adopt(const struct sock *sk, struct flow *flow, __u6
 	flow->counted_retransmits = BPF_CORE_READ((const struct tcp_sock *)sk, total_retrans);
 }
 
+/* The ends of a socket as it names them itself, or `swapped` as its peer's socket does. */
+static __always_inline void read_ends(const struct sock *sk, struct endpoints *ends, bool swapped)
+{
+	__u8 family;
+
+	read_endpoints(sk, &family, swapped ? ends->peer_address : ends->local_address,
+		       swapped ? ends->local_address : ends->peer_address);
+	*(swapped ? &ends->peer_port : &ends->local_port) =
+		bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
+	*(swapped ? &ends->local_port : &ends->peer_port) = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+}
+
+static __always_inline void remember_self(const struct sock *sk)
+{
+	struct endpoints ends = {};
+	__u8 mark = 1;
+
+	read_ends(sk, &ends, true);
+	bpf_map_update_elem(&self_peers, &ends, &mark, BPF_ANY);
+}
+
+static __always_inline bool is_self_peer(const struct sock *sk)
+{
+	struct endpoints ends = {};
+
+	read_ends(sk, &ends, false);
+	return bpf_map_lookup_elem(&self_peers, &ends);
+}
+
 static __always_inline void on_syn_sent(struct sock *sk)
 {
 	__u64 key = (__u64)sk, now = bpf_ktime_get_boot_ns();
@@ -56,8 +85,6 @@ static __always_inline void on_established(struct sock *sk, int old)
 {
 	__u64 key = (__u64)sk, now = bpf_ktime_get_boot_ns();
 	struct flow fresh = {}, *flow = NULL;
-	struct endpoints ends = {};
-	__u8 family, mark = 1;
 
 	if (old != TCP_SYN_RECV)
 		flow = bpf_map_lookup_elem(&flows, &key);
@@ -68,12 +95,8 @@ static __always_inline void on_established(struct sock *sk, int old)
 	if (flow) {
 		flow->established_time = now;
 		flow->flags |= WEIR_ESTABLISHED;
-		if (flow->flags & WEIR_SELF) {
-			read_endpoints(sk, &family, ends.peer_address, ends.local_address);
-			ends.peer_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
-			ends.local_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-			bpf_map_update_elem(&self_peers, &ends, &mark, BPF_ANY);
-		}
+		if (flow->flags & WEIR_SELF)
+			remember_self(sk);
 		emit_start(sk, flow, TCP_ESTABLISHED);
 		return;
 	}
@@ -86,10 +109,7 @@ static __always_inline void on_established(struct sock *sk, int old)
 		fresh.role = WEIR_ROLE_SERVER;
 		fresh.start_time = now;
 		fresh.flags |= WEIR_START_SEEN;
-		read_endpoints(sk, &family, ends.local_address, ends.peer_address);
-		ends.local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
-		ends.peer_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-		if (bpf_map_lookup_elem(&self_peers, &ends))
+		if (is_self_peer(sk))
 			fresh.flags |= WEIR_SELF;
 	} else {
 		fresh.role = WEIR_ROLE_CLIENT;
@@ -139,12 +159,11 @@ static __always_inline void on_close(struct sock *sk, int old)
 		take_owner(sk, &flow, WEIR_OWNER_CLOSE, true);
 	if (flow.flags & WEIR_SELF && flow.role == WEIR_ROLE_CLIENT) {
 		struct endpoints ends = {};
-		__u8 family;
 
-		read_endpoints(sk, &family, ends.peer_address, ends.local_address);
-		ends.peer_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
-		ends.local_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+		read_ends(sk, &ends, true);
 		bpf_map_delete_elem(&self_peers, &ends);
+	} else if (!flow.role && is_self_peer(sk)) {
+		flow.flags |= WEIR_SELF;
 	}
 	emit_start(sk, &flow, TCP_ESTABLISHED);
 	emit(sk, &flow, WEIR_END, old, TCP_CLOSE,
@@ -170,8 +189,14 @@ static __always_inline void on_use(struct sock *sk, __u8 rule, bool locked, __u8
 	if (flow->owner_rule)
 		return;
 	take_owner(sk, flow, rule, locked);
-	if (flow->owner_rule)
-		emit_start(sk, flow, state);
+	if (!flow->owner_rule)
+		return;
+	/* A connection of Weir's own that an earlier configuration opened. */
+	if (!flow->role && is_self()) {
+		flow->flags |= WEIR_SELF;
+		remember_self(sk);
+	}
+	emit_start(sk, flow, state);
 }
 
 SEC("raw_tp/inet_sock_set_state")
@@ -243,6 +268,10 @@ int weir_pass(struct bpf_iter__bpf_map_elem *ctx)
 	address = *key;
 	flow = *value;
 	sk = (struct sock *)address;
+	if (!flow.role && is_self_peer(sk)) {
+		flow.flags |= WEIR_SELF;
+		value->flags |= WEIR_SELF;
+	}
 	state = BPF_CORE_READ(sk, __sk_common.skc_state);
 	/* Closed meanwhile: its end is on its way, unless it was missed (see `closed_before`). */
 	if (state == TCP_CLOSE && !(flow.flags & WEIR_CLOSED_BEFORE)) {

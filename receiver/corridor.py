@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -47,12 +47,18 @@ class Settings:
     delta: bool = False
 
 
+def _at_once(*_: object) -> None:
+    """Wait for nothing."""
+
+
 @dataclass(slots=True)
 class LogsOutlet:
     """The logs pipeline: an encoder for each variant in use (with and without the owner's rule) and where it goes."""
 
-    encoders: dict[bool, LogEncode]
+    encoders: Mapping[bool, LogEncode]
     offer: Callable[[bool, Sequence[Encoded]], None]
+    wait_for_room: Callable[[bool, Sequence[Encoded]], None] = _at_once  # before the offer, outside of the boundary
+    wait_for_result: Callable[[], None] = _at_once  # after it
 
 
 @dataclass(slots=True)
@@ -61,6 +67,8 @@ class MetricsOutlet:
 
     collect: Callable[[int], list[Encoded]]
     offer: Callable[[Sequence[Encoded]], None]
+    wait_for_room: Callable[[Sequence[Encoded]], None] = _at_once
+    wait_for_result: Callable[[], None] = _at_once
 
 
 @dataclass(slots=True)
@@ -98,7 +106,8 @@ class Corridor:
         self.counts = Counts()
         self.addresses = Addresses()
         self._ledger, self._account = ledger, ledger.signal("logs")
-        self._log_resources, self.logs, self._metrics = log_resources, logs, metrics
+        self._log_resources, self.logs, self.metrics = log_resources, logs, metrics
+        self._changes: deque[Callable[[], None]] = deque()
         self._waiting: deque[_Waiting] = deque()
         self._last_pass = LastPass()
         self._next_update = self._next_metrics = 0.0
@@ -135,13 +144,19 @@ class Corridor:
             return TICK
         return max(0.01, min(TICK, self._waiting[0].deadline - time.monotonic(), 0.05))
 
+    def before_next_step(self, change: Callable[[], None]) -> None:
+        """Call `change` in the capture thread, when nothing is under way there; from another thread."""
+        self._changes.append(change)
+
     def step(self, now: float) -> None:
         """One drain; a pass and a collection where one is due."""
+        while self._changes:
+            self._changes.popleft()()
         self._drain(now)
         if self.settings.update_interval and self.logs is not None and now >= self._next_update:
             self._next_update = now + self.settings.update_interval
             self._pass(int(self.settings.update_interval * _UPDATE_SLACK * 1e9))
-        if self._metrics is not None and now >= self._next_metrics:
+        if self.metrics is not None and now >= self._next_metrics:
             self._next_metrics = max(self._next_metrics + self.settings.metrics_interval, now)
             self._pass(0)
             self._collect(now)
@@ -157,6 +172,8 @@ class Corridor:
 
     def finish(self) -> None:
         """End capture: every open flow gets its last report, the ring is emptied, the last metrics leave."""
+        while self._changes:
+            self._changes.popleft()()
         for raw in self.source.finish():
             decoded = decode_pass(raw)
             self._count_bad(decoded)
@@ -167,7 +184,7 @@ class Corridor:
             pass
         self._settle_waiting(time.monotonic(), everything=True)
         self._boundary()
-        if self._metrics is not None:
+        if self.metrics is not None:
             self.series.set_active(np.empty(0, EVENT), np.empty(0, np.intp))
             self._collect(time.monotonic())
 
@@ -225,7 +242,7 @@ class Corridor:
         """Into the series table, and as events to the encoders."""
         wall = time.time_ns()
         rows = np.empty(0, np.intp)
-        if self._metrics is not None:
+        if self.metrics is not None:
             rows = self.series.add(self._last_pass.settle(records), metric_resource, wall)
         if self.logs is not None:
             events = event_rows(records)
@@ -245,6 +262,9 @@ class Corridor:
         """Publish the source's terms and offer what was encoded, in one step: a snapshot between two of these balances."""
         counters = self.source.counters()
         waiting = sum(len(batch.records) for batch in self._waiting)
+        for variant, encoded in self._pending_logs:
+            if self.logs is not None:
+                self.logs.wait_for_room(variant, encoded)
         with self._ledger.boundary():
             self._account.set(
                 observed=counters.begun + counters.filtered_self,
@@ -258,6 +278,8 @@ class Corridor:
             if self.logs is not None:
                 for variant, encoded in self._pending_logs:
                     self.logs.offer(variant, encoded)
+        if self._pending_logs and self.logs is not None:
+            self.logs.wait_for_result()
         self._pending_logs.clear()
 
     # Passes and metrics
@@ -269,7 +291,7 @@ class Corridor:
         self._count_bad(decoded)
         records = decoded.records
         rows = self._release(records)
-        if self._metrics is not None and not update_interval:
+        if self.metrics is not None and not update_interval:
             open_flows = records["kind"] != KIND_END
             self.series.set_active(records[open_flows], rows[open_flows])
         self._last_pass.remember(records)
@@ -277,12 +299,14 @@ class Corridor:
 
     def _collect(self, now: float) -> None:
         """Hand over the metrics, request by request, with a drain between."""
-        if self._metrics is None:
+        if self.metrics is None:
             return
-        for encoded in self._metrics.collect(time.time_ns()):
+        for encoded in self.metrics.collect(time.time_ns()):
+            self.metrics.wait_for_room([encoded])
             with self._ledger.boundary():
                 self._ledger.signal("metrics").observe(encoded.items)
-                self._metrics.offer([encoded])
+                self.metrics.offer([encoded])
             self._drain(now)
+        self.metrics.wait_for_result()
         self.series.handed_over(time.time_ns(), delta=self.settings.delta)
         self.owners.collect_metrics(self.series.resources())

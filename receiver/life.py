@@ -11,18 +11,20 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from receiver import __version__
-from receiver.compose import Service, capture_options
+from receiver.compose import Service
+from receiver.intake import capture_options
 from receiver.kernel import memory, privileges, probe
 from receiver.kernel.capture import Capture
 from receiver.kernel.libbpf import KernelError
 from receiver.kernel.nothing import NoSource
 from receiver.kernel.source import Source
-from receiver.logs import get_logger
+from receiver.logs import configure, get_logger
 
 if TYPE_CHECKING:
     from receiver.config import Config
 
 OK: Final = 0
+INVALID: Final = 1
 FAILED: Final = 3
 _EXAMINE_WITHIN: Final = 60.0
 _SIGNALS_AT_ONCE: Final = 4096
@@ -41,7 +43,6 @@ class Life:
         # A signal may be taken by any thread; what it writes here always wakes the main one (and Event.set is not reentrant).
         self._signals, self._tell = os.pipe()
         os.set_blocking(self._tell, False)
-        self._ending = False
         self._code = OK
         self._capturing = threading.Event()
         self._examined = False
@@ -53,14 +54,18 @@ class Life:
         signal.set_wakeup_fd(self._tell, warn_on_full_buffer=False)
         memory.frugal()
         log.always("info", "Starting weir...", version=__version__, pid=os.getpid())
-        while True:
+        try:
             service = self._start()
-            self._wait()
-            final = self._stop(service)
-            if self._ending:
-                log.always("info", "Final ledger.", ledger=final)
-                return self._code
-            log.always("info", "Ledger before the new configuration.", ledger=final)
+        except ValueError as error:
+            log.error("Cannot start.", error=str(error))  # noqa: TRY400 the operator needs the reason, not the stack
+            return INVALID
+        while self._wait() == signal.SIGHUP:
+            self._change(service)
+        log.info("Starting shutdown...")
+        service.stop(time.monotonic() + self._config.service.shutdown_timeout)
+        log.info("Shutdown complete.")
+        log.always("info", "Final ledger.", ledger=service.ledger.snapshot())
+        return self._code
 
     def fatal(self, where: str, error: BaseException) -> None:
         """A thread met what it did not expect: say where, and end the process with a non-zero code."""
@@ -70,40 +75,63 @@ class Life:
         with suppress(BlockingIOError):  # full of signals: it will wake anyway
             os.write(self._tell, bytes([signal.SIGTERM]))
 
-    def _wait(self) -> None:
-        """Until it is time to stop: for good, or for a new configuration that is good."""
+    def _wait(self) -> signal.Signals:
+        """Until there is something to do: SIGTERM to end, SIGHUP to look at the configuration."""
         while True:
             numbers = set(os.read(self._signals, _SIGNALS_AT_ONCE))
             if numbers & {signal.SIGTERM, signal.SIGINT}:
-                self._ending = True
-                return
+                return signal.SIGTERM
             if signal.SIGHUP in numbers:
+                return signal.SIGHUP
+
+    def _change(self, service: Service) -> None:
+        """Run by the new configuration, if it is good: what it leaves as it was is not touched."""
+        try:
+            config = self._reload()
+            if config.receiver == self._config.receiver:
+                service.change(config, None)
+            else:
+                source = Capture(capture_options(config.receiver))
                 try:
-                    self._config = self._reload()
-                except ValueError as error:
-                    log.error(  # noqa: TRY400 the operator needs the reason, not the stack
-                        "The new configuration is not valid. Keeping the old one.", error=str(error)
-                    )
-                    continue
-                log.warning("Configuration updated, restarting the service.")
-                return
+                    service.change(config, source)
+                except ValueError:
+                    source.close()
+                    raise
+                self._attach(service, source)
+        except (KernelError, OSError, RuntimeError, ValueError) as error:
+            log.error(  # noqa: TRY400 the operator needs the reason, not the stack
+                "The new configuration cannot be used. Keeping the old one.", error=str(error)
+            )
+            return
+        self._config = config
+        own = config.service.telemetry.logs
+        configure(own.level, own.encoding)
+        log.always("info", "Configuration updated.", ledger=service.ledger.snapshot())
+        memory.trim()
 
     def _start(self) -> Service:
         source, reason = self._capture()
-        service = Service(self._config, source, os.environ, self.fatal)
+        try:
+            service = Service(self._config, source, os.environ, self.fatal)
+        except ValueError:
+            source.close()
+            raise
         service.start()
         if isinstance(source, Capture):
-            attached = source.attach()
-            for program, why in attached.missing.items():
-                log.warning("A program is not attached.", program=program, reason=why)
-            service.capture = "available"
-            log.always("info", "Everything is ready. Begin running and processing data.", programs=attached.programs)
+            self._attach(service, source)
             self._capturing.set()
         else:
             service.capture = f"unavailable: {reason}"
             log.always("warning", "Capture is unavailable.", reason=reason)
         memory.trim()
         return service
+
+    def _attach(self, service: Service, source: Capture) -> None:
+        attached = source.attach()
+        for program, why in attached.missing.items():
+            log.warning("A program is not attached.", program=program, reason=why)
+        service.capture = "available"
+        log.always("info", "Everything is ready. Begin running and processing data.", programs=attached.programs)
 
     def _capture(self) -> tuple[Source, str]:
         """Load the kernel side, then let go of every privilege that is not needed any more."""
@@ -134,18 +162,11 @@ class Life:
             log.always("info", "Features of this host.", features=probe.summary(features))
         return features
 
-    def _stop(self, service: Service) -> object:
-        log.info("Starting shutdown...")
-        service.stop(time.monotonic() + self._config.service.shutdown_timeout)
-        final = service.ledger.snapshot()
-        log.info("Shutdown complete.")
-        return final
-
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
     """The number is in the pipe already (signal.set_wakeup_fd)."""
 
 
 def run(config: "Config", reload: "Callable[[], Config]") -> int:
-    """Run until SIGTERM or SIGINT; the exit code (0, or FAILED where a thread died)."""
+    """Run until SIGTERM or SIGINT; the exit code (0; INVALID where the configuration cannot be used, FAILED where a thread died)."""
     return Life(config, reload).run()

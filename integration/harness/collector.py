@@ -1,11 +1,14 @@
 """A real Collector, started and stopped at will in a network namespace, whose files are read back as flat records."""
 
 import os
+import re
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import yaml
 
 from integration.harness.namespaces import Namespace
 from integration.harness.otlp import Event, Lines, Point, events, points
@@ -43,17 +46,42 @@ def in_namespace(pid: int, space: Namespace) -> bool:
     return os.stat(f"/proc/{pid}/ns/net").st_ino == space.inode
 
 
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`: mappings are merged, all else is replaced, and None removes."""
+    found = dict(base)
+    for key, value in changes.items():
+        if value is None:
+            found.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(found.get(key), Mapping):
+            found[key] = merged(found[key], value)
+        else:
+            found[key] = value
+    return found
+
+
 class Collector:
-    """`basic.yaml` (or another configuration of otelcol/) in a namespace. Files survive a restart."""
+    """`basic.yaml` (or another configuration of otelcol/, with changes) in a namespace. Files survive a restart."""
 
     def __init__(
-        self, programs: Programs, space: Namespace, binary: Path, directory: Path, config: str = "basic.yaml"
+        self,
+        programs: Programs,
+        space: Namespace,
+        binary: Path,
+        directory: Path,
+        config: str = "basic.yaml",
+        changes: Mapping[str, Any] | None = None,
     ) -> None:
         self._programs, self._space, self._binary = programs, space, binary
-        self._directory, self._config = directory, config
+        self._directory, self._config = directory, directory / config
+        self.configure(changes or {})
         self._program: Program | None = None
         self._logs, self._metrics = Lines(directory / "logs.jsonl"), Lines(directory / "metrics.jsonl")
         self.endpoint = f"127.0.0.1:{PORT}"
+
+    def configure(self, changes: Mapping[str, Any]) -> None:
+        """The configuration with these changes only, from the next start on."""
+        base = yaml.safe_load((OTELCOL / self._config.name).read_text())
+        self._config.write_text(yaml.safe_dump(merged(base, changes)))
 
     @property
     def pid(self) -> int:
@@ -62,7 +90,7 @@ class Collector:
 
     def start(self) -> None:
         """Until it listens."""
-        command = self._space.inside([str(self._binary), "--config", str(OTELCOL / self._config)])
+        command = self._space.inside([str(self._binary), "--config", str(self._config)])
         program = self._programs.start(command, {"OUT_DIR": str(self._directory), "OTLP_PORT": str(PORT)})
         self._program = program
 
@@ -77,6 +105,25 @@ class Collector:
         assert self._program is not None
         self._program.signal(signal.SIGTERM)
         assert self._program.wait() == 0, self._program.errors[-20:]
+
+    def signal(self, number: int) -> None:
+        assert self._program is not None
+        self._program.signal(number)
+
+    def kill(self) -> None:
+        """At once: what it has taken and not yet flushed is lost with it."""
+        assert self._program is not None
+        self._program.signal(signal.SIGKILL)
+        self._program.wait()
+
+    def received(self) -> int:
+        """Bytes that have come in over connections that are open."""
+        table = self._space.run("ss", "-tinH", "state", "established", "sport", "=", f":{PORT}")
+        return sum(int(count) for count in re.findall(r"\bbytes_received:(\d+)", table))
+
+    def requests(self) -> list[list[Event]]:
+        """The log records of each request so far."""
+        return [list(events(request)) for request in self._logs.look()]
 
     def events(self) -> list[Event]:
         """Every log record so far."""

@@ -55,11 +55,18 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def collector(self, space: Namespace, *, start: bool = True) -> Collector:
+    def collector(
+        self,
+        space: Namespace,
+        *,
+        start: bool = True,
+        config: str = "basic.yaml",
+        changes: Mapping[str, Any] | None = None,
+    ) -> Collector:
         """A Collector in `space` with files of its own."""
         directory = self.directory / space.name
         directory.mkdir()
-        collector = Collector(self.programs, space, self._otelcol, directory)
+        collector = Collector(self.programs, space, self._otelcol, directory, config, changes)
         if start:
             collector.start()
         return collector

@@ -10,7 +10,7 @@ _BETWEEN: Final = 0.02  # s between two looks
 _T = TypeVar("_T")
 
 
-def until(condition: Callable[[], _T], what: str, seconds: float = PATIENCE) -> _T:
+def until(condition: Callable[[], _T], what: str, seconds: float = PATIENCE, *, between: float = _BETWEEN) -> _T:
     """The first true value of `condition`; AssertionError that says `what` did not come, and what was there last."""
     deadline = time.monotonic() + seconds
     while True:
@@ -19,4 +19,4 @@ def until(condition: Callable[[], _T], what: str, seconds: float = PATIENCE) -> 
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"after {seconds:g} s: no {what} (last seen: {value!r})")
-        time.sleep(_BETWEEN)
+        time.sleep(between)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from receiver import __version__
-from receiver.compose import Service, capture_options
+from receiver.compose import Service
+from receiver.intake import capture_options
 from receiver.kernel.capture import Capture
 from receiver.kernel.libbpf import KernelError
 from receiver.kernel.recording import Recorder, RecordingError, Replay
@@ -63,7 +64,7 @@ def replay(config: "Config", path: Path) -> int:
     for exporter in service.exporters.values():
         exporter.start()
     try:
-        service.corridor.replay(source)
+        service.intake.corridor.replay(source)
     except BaseException as error:  # noqa: BLE001 said, and the exit code tells
         died("replay", error)
     deadline = time.monotonic() + config.service.shutdown_timeout

@@ -6,7 +6,7 @@ the same lookup too, if its UDP attempt is still waiting. An answer that nobody 
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -32,6 +32,25 @@ class Conversation(NamedTuple):
     transport: int  # 6 TCP, 17 UDP
     role: Role  # this end asks, or answers: where both ends are in scope, each has its own lookup
 
+    @classmethod
+    def of(
+        cls,
+        message: Message,
+        *,
+        transmit: bool,
+        local: Hashable,
+        here: tuple[bytes, int],
+        peer: tuple[bytes, int],
+        transport: int,
+    ) -> "Conversation":
+        """The conversation of a message that this end sends (`transmit`) or receives; `here` and `peer` are address and port.
+
+        Whoever sends a query or receives an answer is the client: the message says it, not the port.
+        """
+        if transmit != message.response:
+            return cls(local, *peer, transport, "client")
+        return cls(local, *here, transport, "server")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup(Generic[Owner]):
@@ -50,9 +69,7 @@ class Lookup(Generic[Owner]):
     cut: bool  # not all of the answer was read, so addresses may be missing
     attempts: int  # queries sent
     started: int  # ns, the first query
-    duration: (
-        int  # ns to the answer; of a timeout: until it was given up, which is later than the workload's own patience
-    )
+    duration: int  # ns to the answer; of a timeout: to the last query and the timeout after it
 
 
 @dataclass(slots=True)
@@ -111,15 +128,17 @@ class Lookups(Generic[Owner]):
         self._query(message, conversation, owner, when)
         return None
 
-    def expire(self, now: int) -> Iterator[Lookup[Owner]]:
-        """The lookups whose last query is `timeout` old: called at each tick, and taken to the end."""
+    def expire(self, now: int) -> list[Lookup[Owner]]:
+        """The lookups whose last query is `timeout` old at `now` (ns): to be called at each tick."""
+        gone = []
         while self._waiting:
             key, waiting = next(iter(self._waiting.items()))
-            if waiting.last + self._timeout > now:
-                return
-            self._remove(key)
-            self.counters.timeouts += 1
-            yield _finished(key, waiting, None, now)
+            end = waiting.last + self._timeout
+            if end > now:
+                break
+            gone.append(_finished(key, self._remove(key), None, end))
+        self.counters.timeouts += len(gone)
+        return gone
 
     def _query(self, message: Message, conversation: Conversation, owner: Owner, when: int) -> None:
         if message.question is None:

@@ -2,7 +2,7 @@
 
 RFC 1035, with the extended response code of RFC 6891. Bounded whatever the bytes are: at most MAX_BYTES of a message and
 MAX_RECORDS of its records are looked at, a name takes at most 255 octets and MAX_POINTERS pointers, each of which points
-further back. Of the sections after the answers only the extended response code is looked for.
+further back, and all names that are decoded at most MAX_NAMES octets. Of the sections after the answers only the extended response code is looked for.
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from receiver.flows.addresses import address_text
 MAX_BYTES: Final = 4096
 MAX_RECORDS: Final = 128
 MAX_POINTERS: Final = 32
+MAX_NAMES: Final = 4096  # a pointer counts as the two octets that it is
 MAX_ALIASES: Final = 16  # CNAMEs followed from a question: more than resolvers follow (8 to 12)
 
 _HEADER: Final = Struct(">6H")  # id, flags, counts of questions, answers, authority and additional records
@@ -213,6 +214,7 @@ class _Names:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._known: dict[int, str] = {}
+        self._left = MAX_NAMES
 
     def at(self, offset: int) -> str:
         """The name at `offset` in presentation format."""
@@ -227,11 +229,15 @@ class _Names:
         data, end = self._data, len(self._data)
         labels: list[bytes] = []
         octets, pointers, before = 1, 0, offset
+        start = offset
         while True:
             if offset >= end:
                 raise _EndsEarlyError("a name ends early", end)
             size = data[offset]
             if size == 0:
+                self._left -= octets + 2 * pointers
+                if self._left < 0:
+                    raise DnsError(f"names of more than {MAX_NAMES} octets in all", start)
                 return labels
             if size >= _POINTER:
                 pointers += 1

@@ -8,7 +8,7 @@ that lives; a connection that is used again keeps the name that it was made by.
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from receiver.dns.lookups import Lookup
 
@@ -34,7 +34,7 @@ class Names:
     its age alone: a flow that began while a name lived may be reported later.
     """
 
-    def __init__(self, limit: int = 16384, floor: int = FLOOR_S) -> None:
+    def __init__(self, limit: int = 4096, floor: int = FLOOR_S) -> None:
         if limit < 1 or floor < 0:
             raise ValueError(f"limit {limit} must be at least 1, floor {floor} at least 0")
         self.counters = Counters()
@@ -46,7 +46,7 @@ class Names:
     def __len__(self) -> int:
         return len(self._names)
 
-    def learn(self, owner: int, lookup: Lookup[object]) -> None:
+    def learn(self, owner: int, lookup: Lookup[Any]) -> None:
         """Take in what `lookup` told the one who asked. An answer that the workload itself gave tells it nothing."""
         if lookup.conversation.role == "client" and not lookup.error_type:
             when = lookup.started + lookup.duration

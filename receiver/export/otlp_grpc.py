@@ -254,13 +254,14 @@ class _Line:
         One future for all callers: a second one that is asked for while gRPC's thread still polls for the first makes that
         thread look at the channel once more, and if it is closed by then a trace of it lands on standard error.
         """
-        if True:
+        with self._waiting:
             if self._waited:
                 return
+            self._waited = True
             future = grpc.channel_ready_future(self.channel)
             with suppress(grpc.FutureTimeoutError):
                 future.result(timeout=seconds)
-            self._waited = True
+            future.cancel()  # where it timed out: nothing polls for it any more
 
 
 def _tls(pem: Pem) -> Any:  # noqa: ANN401 - grpc carries no types
