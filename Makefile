@@ -8,9 +8,11 @@ STRIP ?= llvm-strip
 BPF_FLAGS := -O2 -g -target bpf -mcpu=v2 -Wall -Werror -I bpf
 BPF_SOURCES := $(wildcard bpf/*.bpf.c)
 BPF_OBJECTS := $(foreach arch,x86_64 aarch64,$(patsubst bpf/%.bpf.c,$(OBJECTS)/%.$(arch).bpf.o,$(BPF_SOURCES)))
+SECONDS := 1200
+SEED := 1
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup bpf run test integration bench bench-tripwire check format lock wheel image container clean
+.PHONY: help setup bpf run test integration soak bench bench-tripwire check format lock wheel image container clean
 
 help: ## This text
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -55,6 +57,10 @@ test: $(VENV)/ready ## The tests that need no kernel, no root and no network
 integration: setup ## The tests on this kernel, with real sockets and a real Collector (root)
 	@tools/setup.sh integration
 	$(AS_ROOT) $(PY) -m pytest integration -m 'not container'
+
+soak: setup ## SECONDS=1200 of load to a Collector that is killed at random, SEED=1 (root): nothing lost, flat memory
+	@tools/setup.sh integration
+	$(AS_ROOT) $(PY) -m integration.soak --seconds $(SECONDS) --seed $(SEED)
 
 bench: setup ## Figures and ratios of this machine
 	$(AS_ROOT) $(PY) -m bench

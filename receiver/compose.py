@@ -61,8 +61,8 @@ class Service:
         from receiver.export.build import build  # noqa: PLC0415 grpc costs 15 MiB: only where an exporter needs it
 
         settings = config.exporters[name]
-        return build(name, settings, self.ledger, wanted(config)[name], self._fatal, storages=self._storages,
-                     previous=previous)  # fmt: skip
+        return build(name, settings, self.ledger, wanted(config)[name], self._fatal,
+                     extensions=config.extensions, storages=self._storages, previous=previous)  # fmt: skip
 
     def _connected(self) -> None:
         """Tell the ledger who is offered what, in the moment in which that changes."""
@@ -149,11 +149,7 @@ class Service:
         What did not change goes on untouched. Raises ValueError, with nothing changed, for what cannot be built.
         """
         old, before = self.config, dict(self.exporters)
-        same = {
-            name
-            for name in before.keys() & wanted(config).keys()
-            if old.exporters[name] == config.exporters[name] and wanted(old)[name] == wanted(config)[name]
-        }
+        same = {name for name in before.keys() & wanted(config).keys() if _all_of(name, old) == _all_of(name, config)}
         self._move_servers(config)
         made = {name: self._exporter(name, config, before.get(name)) for name in wanted(config).keys() - same}
         deadline = time.monotonic() + config.service.shutdown_timeout
@@ -209,6 +205,14 @@ def wanted(config: "Config") -> dict[str, list[Signal]]:
             if signal not in found.setdefault(exporter, []):
                 found[exporter].append(signal)
     return found
+
+
+def _all_of(name: str, config: "Config") -> tuple[object, ...]:
+    """Everything that an exporter is made of."""
+    settings = config.exporters[name]
+    queue, auth = getattr(settings, "sending_queue", None), getattr(settings, "auth", None)
+    used = [queue.storage if queue else "", auth.authenticator if auth else ""]
+    return settings, wanted(config)[name], [config.extensions.get(extension) for extension in used]
 
 
 def _extension(config: "Config", name: str) -> Any:  # noqa: ANN401 each has a schema of its own

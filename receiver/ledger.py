@@ -9,10 +9,12 @@ does both sides of that step within `Ledger.boundary`.
 """
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias, TypedDict, get_args
+from typing import Final, Literal, TypeAlias, get_args
+
+from receiver.ledger_view import NOTHING, View, Window, add_counts, added
 
 Signal: TypeAlias = Literal["logs", "metrics", "traces"]
 SIGNALS: Final[tuple[Signal, ...]] = get_args(Signal)
@@ -35,17 +37,6 @@ FILTERS: Final = frozenset({"self", "exclude", "include", "sample"})
 PLACES: Final = frozenset({"ring", "identity", "batch"})
 
 
-class View(TypedDict):
-    """One exporter's side of a signal, or the sum over them. Keys of `dropped` are `stage/reason`; zeros are left out."""
-
-    observed: int
-    recovered: int
-    filtered: dict[str, int]
-    exported: int
-    dropped: dict[str, int]
-    in_flight: int
-
-
 class Terms(View):
     """One signal: the sum over its exporters, and each of them."""
 
@@ -53,8 +44,6 @@ class Terms(View):
 
 
 Snapshot: TypeAlias = dict[str, Terms]
-
-_NOTHING: Final[View] = {"observed": 0, "recovered": 0, "filtered": {}, "exported": 0, "dropped": {}, "in_flight": 0}
 
 
 class SignalAccount:
@@ -123,7 +112,7 @@ class SignalAccount:
         with self._lock:
             self._observed, self._observed_total = self._observed + self._observed_total, 0
             for kept, totals in ((self._filtered_before, self._filtered), (self._dropped, self._dropped_totals)):
-                _add_counts(kept, totals)
+                add_counts(kept, totals)
                 totals.clear()
             self._held.clear()
 
@@ -135,7 +124,7 @@ class SignalAccount:
         return {
             "observed": self._observed_total + self._observed,
             "recovered": 0,
-            "filtered": _sum([self._filtered_before, self._filtered]),
+            "filtered": added([self._filtered_before, self._filtered]),
             "exported": 0,
             "dropped": dropped,
             "in_flight": sum(self._held.values()),
@@ -232,33 +221,6 @@ class ExporterAccount:
         self._dropped[stage, reason] = self._dropped.get((stage, reason), 0) + items
 
 
-class Window:
-    """The part of a signal's own terms that concerns one exporter: that of the time in which it was connected."""
-
-    def __init__(self) -> None:
-        self._past: View = _NOTHING
-        self._base: View | None = _NOTHING  # connected, from the beginning
-
-    def connect(self, source: View) -> None:
-        """From now on. What is held now is still to come."""
-        if self._base is None:
-            self._base = _before_held(source)
-
-    def disconnect(self, source: View) -> None:
-        """No longer. What is held now does not come any more."""
-        if self._base is not None:
-            self._past = self.view(_before_held(source))
-            self._base = None
-
-    def view(self, source: View) -> View:
-        """The terms of all the time in which it was connected."""
-        if self._base is None:
-            return self._past
-        if self._base is _NOTHING and self._past is _NOTHING:
-            return source
-        return _combined(self._past, _combined(source, self._base, -1), 1)
-
-
 class Ledger:
     """Every account of a run, under one lock."""
 
@@ -287,7 +249,7 @@ class Ledger:
             if exporter_id not in self._windows[name]:
                 self._windows[name][exporter_id] = window = Window()
                 if self._chosen:
-                    window.disconnect(_NOTHING)
+                    window.disconnect(NOTHING)
             return self._exporters[name].setdefault(exporter_id, ExporterAccount(self._lock))
 
     def connect(self, connected: Mapping[Signal, Collection[str]]) -> None:
@@ -318,9 +280,9 @@ class Ledger:
         return {
             "observed": sum(view["observed"] for view in views),
             "recovered": sum(view["recovered"] for view in views),
-            "filtered": _sum([view["filtered"] for view in views]),
+            "filtered": added([view["filtered"] for view in views]),
             "exported": sum(view["exported"] for view in views),
-            "dropped": _sum([view["dropped"] for view in views]),
+            "dropped": added([view["dropped"] for view in views]),
             "in_flight": sum(view["in_flight"] for view in views),
             "exporters": exporters,
         }
@@ -376,32 +338,3 @@ def _add_drops(into: dict[str, int], counts: Mapping[tuple[str, str], int]) -> N
         if items:
             name = f"{stage}/{reason}"
             into[name] = into.get(name, 0) + items
-
-
-def _add_counts(into: dict[Any, int], counts: Mapping[Any, int]) -> None:
-    for name, items in counts.items():
-        into[name] = into.get(name, 0) + items
-
-
-def _sum(parts: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for part in parts:
-        _add_counts(total, part)
-    return {name: items for name, items in total.items() if items}
-
-
-def _before_held(source: View) -> View:
-    """`source` as if what is held had not been observed."""
-    return {**source, "observed": source["observed"] - source["in_flight"], "in_flight": 0}
-
-
-def _combined(one: View, other: View, sign: int) -> View:
-    """`one`, plus or minus what the signal's own terms in `other` are."""
-    return {
-        "observed": one["observed"] + sign * other["observed"],
-        "recovered": 0,
-        "filtered": _sum([one["filtered"], {name: sign * items for name, items in other["filtered"].items()}]),
-        "exported": 0,
-        "dropped": _sum([one["dropped"], {name: sign * items for name, items in other["dropped"].items()}]),
-        "in_flight": one["in_flight"] + sign * other["in_flight"],
-    }

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver import telemetry
+from receiver.export.batch import BatchSettings
 from receiver.export.build import build
 from receiver.export.errors import OversizeError, PermanentError, RetryableError, UnimplementedError
 from receiver.export.exporter import Exporter, Options, QueueSettings
@@ -419,4 +420,109 @@ def test_the_halt_keeps_the_earlier_deadline() -> None:
     halt.set(5)
     halt.set(7)
     assert halt.deadline == 5
+    bench.stop()
+
+
+def successor(bench: Bench, destination: Memory, options: Options, signals: Sequence[Signal] = ("logs",)) -> Exporter:
+    return Exporter(
+        "otlp_grpc", destination, options, bench.ledger, signals, lambda *died: bench.died.append(died), bench.log,
+        previous=bench.exporter,
+    )  # fmt: skip
+
+
+def test_a_successor_sends_what_waits_and_goes_on_counting() -> None:
+    def busy(one: Request) -> Receipt:
+        raise RetryableError("busy")
+
+    bench = Bench(
+        Memory(busy), Options(QueueSettings(num_consumers=1), RetryPolicy(initial_interval=60, max_interval=60))
+    )
+    bench.exporter.start()
+    for number in range(3):
+        bench.offer(request(2, start=10 * number + 1))
+    until(lambda: bench.exporter.status()["logs"]["requests"] == 1)
+    to = successor(bench, Memory(), Options(QueueSettings(num_consumers=1)))
+    bench.exporter.hand_over(to, time.monotonic() + 10)
+    assert bench.view() == (0, {}, 6)
+    to.start()
+    until(lambda: bench.view() == (6, {}, 0))
+    sent = to._destination.taken
+    assert [numbers_of(one.data)[0] for one in sent] == [1, 11, 21]
+    assert [one.attempted for one in sent] == [True, False, False]
+    assert to.status()["logs"] == {"requests": 4, "retried": 1}
+    to.stop(time.monotonic() + 10)
+    assert bench.view() == (6, {}, 0)
+
+
+def test_a_successor_with_less_room_counts_what_it_cannot_hold() -> None:
+    bench = Bench(Memory(), Options(QueueSettings(sizer="requests", queue_size=9)))
+    for _ in range(4):
+        bench.offer(request(2))
+    to = successor(bench, Memory(), Options(QueueSettings(sizer="requests", queue_size=3)))
+    bench.exporter.hand_over(to, time.monotonic() + 10)
+    assert bench.view() == (0, {"queue/full": 2}, 6)
+    to.start()
+    until(lambda: bench.view() == (6, {"queue/full": 2}, 0))
+    to.stop(time.monotonic() + 10)
+
+
+def test_a_signal_that_is_not_exported_any_more_is_drained_first() -> None:
+    bench = Bench(Memory(), Options(), ("logs", "metrics"))
+    bench.exporter.start()
+    bench.offer(request(2, signal="metrics"))
+    to = successor(bench, Memory(), Options())
+    bench.exporter.hand_over(to, time.monotonic() + 10)
+    assert bench.view("metrics") == (2, {}, 0)
+    to.start()
+    to.stop(time.monotonic() + 10)
+
+
+def test_block_on_overflow_waits_for_room_and_gives_up_when_told() -> None:
+    go = threading.Event()
+
+    def answer(one: Request) -> Receipt:
+        go.wait(20)
+        return Receipt(one.items)
+
+    one = request(1)
+    bench = Bench(Memory(answer), Options(QueueSettings(sizer="requests", queue_size=1, block_on_overflow=True)))
+    bench.exporter.start()
+    bench.offer(one)
+    stop = threading.Event()
+    stop.set()
+    bench.exporter.wait_for_room([one], stop)  # returns, with no room yet
+    threading.Timer(0.1, go.set).start()
+    bench.exporter.wait_for_room([one], threading.Event())
+    assert go.is_set()
+    bench.offer(one)
+    bench.stop()
+    assert bench.view() == (2, {}, 0)
+
+
+def test_wait_for_result_returns_when_everything_has_its_outcome() -> None:
+    go = threading.Event()
+
+    def answer(one: Request) -> Receipt:
+        go.wait(20)
+        return Receipt(one.items)
+
+    bench = Bench(Memory(answer), Options(QueueSettings(wait_for_result=True)))
+    bench.exporter.start()
+    for _ in range(3):
+        bench.offer(request(1))
+    threading.Timer(0.1, go.set).start()
+    bench.exporter.wait_for_result("logs", threading.Event())
+    assert bench.view() == (3, {}, 0)
+    bench.stop()
+
+
+def test_batches_are_settled_request_by_request() -> None:
+    batch = BatchSettings(min_size=6, flush_timeout=60.0)
+    bench = Bench(Memory(), Options(QueueSettings(num_consumers=2, batch=batch)))
+    for number in range(4):
+        bench.offer(request(3, start=number))
+    bench.exporter.start()
+    until(lambda: bench.view() == (12, {}, 0))
+    assert [one.items for one in bench.destination.taken] == [6, 6]
+    assert bench.exporter.lanes["logs"].queue.size == 0
     bench.stop()

@@ -15,7 +15,7 @@ import pytest
 
 from receiver import __version__
 from receiver.export.build import build
-from receiver.export.credentials import TlsSettings, TokenFile, read_pem, system_pool
+from receiver.export.credentials import Bearer, TlsSettings, Token, read_pem, system_pool
 from receiver.export.endpoint import Endpoint, parse_endpoint
 from receiver.export.errors import AbandonedError, OversizeError, PermanentError, RetryableError, UnimplementedError
 from receiver.export.exporter import Exporter
@@ -199,7 +199,9 @@ def test_last_attempts_at_once_leave_nothing_that_looks_at_a_closed_channel(
                 call.start()
             for call in calls:
                 call.join()
-    until(lambda: not [thread for thread in threading.enumerate() if "(_run)" in thread.name])  # gRPC's own, a moment later
+    until(
+        lambda: not [thread for thread in threading.enumerate() if "(_run)" in thread.name]
+    )  # gRPC's own, a moment later
     assert died == []
 
 
@@ -456,10 +458,10 @@ def test_the_systems_pool_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_a_token_rotates_and_an_unreadable_file_leaves_the_old_one(server: OtlpServer, tmp_path: Path) -> None:
     path = tmp_path / "token"
-    with pytest.raises(ValueError, match="bearer_token_file"):
-        TokenFile(str(path))
+    with pytest.raises(ValueError, match="extensions::auth::filename"):
+        Token(Bearer("auth", filename=str(path)))
     path.write_text("first\n")
-    with Client(server.endpoint, bearer_token_file=str(path)) as client:
+    with Client(server.endpoint, bearer=Bearer("auth", filename=str(path))) as client:
         client.send()
         path.write_text("the second one")
         client.send()

@@ -30,7 +30,7 @@ ONLY_IN: Final = {
     "asyncio": (),
     "concurrent": (),
 }
-PURE: Final = ("flows", "l7", "otlp")
+PURE: Final = ("dns", "flows", "l7", "otlp")
 IMPURE: Final = frozenset(
     {"datetime", "glob", "io", "mmap", "os", "pathlib", "queue", "select", "selectors", "shutil", "signal", "socket"}
     | {"socketserver", "ssl", "tempfile", "threading", "time"}

@@ -212,3 +212,57 @@ def test_every_snapshot_taken_while_threads_work_balances() -> None:
     for thread in threads:
         thread.join(10)
     assert ledger.snapshot()["logs"]["exported"] == 1800
+
+
+def test_an_exporter_answers_for_the_time_in_which_it_was_connected() -> None:
+    ledger = Ledger()
+    first = ledger.exporter("logs", "first")
+    ledger.connect({"logs": ["first"]})
+    source = ledger.signal("logs")
+    with ledger.boundary():
+        source.set(observed=10, filtered={"self": 1}, dropped={("kernel", "ring_full"): 2}, held={"ring": 3})
+        first.offer(4)
+    second = ledger.exporter("logs", "second")  # built, and not connected yet
+    assert ledger.snapshot()["logs"]["exporters"]["second"]["observed"] == 0
+    with ledger.boundary():
+        ledger.connect({"logs": ["first", "second"]})
+        assert imbalance(ledger.snapshot()) == []
+    with ledger.boundary():  # the three that were held come, and two more
+        source.set(observed=12, filtered={"self": 2}, held={"ring": 0})
+        first.offer(4)
+        second.offer(4)
+    found = ledger.snapshot()["logs"]["exporters"]
+    assert (found["second"]["observed"], found["second"]["filtered"], found["second"]["dropped"]) == (
+        5,
+        {"self": 1},
+        {},
+    )
+    with ledger.boundary():  # one leaves, while two are held that it does not get any more
+        source.set(observed=14, held={"ring": 2})
+        ledger.connect({"logs": ["second"]})
+        assert imbalance(ledger.snapshot()) == []
+    with ledger.boundary():
+        source.set(held={"ring": 0})
+        second.offer(2)
+        ledger.connect({"logs": ["first", "second"]})  # and comes back
+    with ledger.boundary():
+        source.set(observed=15)
+        first.offer(1)
+        second.offer(1)
+    found = ledger.snapshot()["logs"]["exporters"]
+    assert (found["first"]["observed"], found["second"]["observed"]) == (13, 8)
+    assert imbalance(ledger.snapshot()) == []
+
+
+def test_a_source_that_counts_from_zero_again_adds_up() -> None:
+    ledger = Ledger()
+    account, source = ledger.exporter("logs", "a"), ledger.signal("logs")
+    for _ in range(2):
+        with ledger.boundary():
+            source.set(observed=5, filtered={"self": 1}, dropped={("kernel", "ring_full"): 2}, held={"ring": 0})
+            account.offer(2)
+            assert imbalance(ledger.snapshot()) == []
+            source.fold()
+    view = ledger.snapshot()["logs"]
+    assert (view["observed"], view["filtered"], view["dropped"]) == (10, {"self": 2}, {"kernel/ring_full": 4})
+    assert imbalance(ledger.snapshot()) == []

@@ -12,7 +12,7 @@ from integration.harness.weir import command
 
 COMMANDS: Final = {
     "ip": "iproute2", "nsenter": "util-linux", "setpriv": "util-linux", "unshare": "util-linux",
-    "nft": "nftables", "bpftool": "bpftool", "cc": "gcc", "go": "Go 1.26 or later",
+    "nft": "nftables", "ss": "iproute2", "bpftool": "bpftool", "cc": "gcc", "go": "Go 1.26 or later",
 }  # fmt: skip
 
 

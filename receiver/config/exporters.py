@@ -3,22 +3,15 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from receiver.config.durations import Duration
+from receiver.config.opaque import Opaque
 from receiver.config.strict import Strict
 
 _HEADER = re.compile(r"[0-9a-z_.-]+")
 _VALUE = re.compile(r"[\x20-\x7e]*")
 _ENDPOINT = re.compile(r"(?:(?:https?|dns)://|unix:|[^/\s]+:\d+$)")
-_REDACTED = "[REDACTED]"
-
-
-def _opaque(value: str, info: Any) -> str:
-    return value if info.context and info.context.get("unredacted") else _REDACTED
-
-
-Opaque = Annotated[str, PlainSerializer(_opaque, return_type=str, when_used="json")]
 
 
 def _headers(value: dict[str, str]) -> dict[str, str]:
@@ -108,11 +101,20 @@ class Retry(Strict):
 
 
 class Batch(Strict):
-    """Batches in the queue."""
+    """Requests that are joined before they are sent."""
 
+    sizer: Literal["", "items", "bytes"] = Field("", description="What sizes count; empty: as the queue, else items.")
     min_size: int = Field(8192, ge=0, description="A batch waits until it is this large.")
     max_size: int = Field(0, ge=0, description="No batch is larger; 0: no limit.")
     flush_timeout: Duration = Field("200ms", description="A batch waits no longer.", validate_default=True)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Batch":
+        if self.flush_timeout <= 0:
+            raise ValueError("flush_timeout must be greater than 0s")
+        if self.max_size and self.max_size < self.min_size:
+            raise ValueError("max_size must be 0, or at least min_size")
+        return self
 
 
 class Queue(Strict):
@@ -125,7 +127,37 @@ class Queue(Strict):
     block_on_overflow: bool = Field(False, description="Wait for room instead.")
     wait_for_result: bool = Field(False, description="Wait until the request was answered.")
     storage: str = Field("", description="The file_storage extension that makes the queue durable.")
-    batch: Batch | None = Field(None, description="Batches: {min_size, max_size, flush_timeout}.")
+    batch: Batch | None = Field(None, description="Joins requests: {sizer, min_size, max_size, flush_timeout}.")
+
+    @property
+    def limited(self) -> bool:
+        """Whether queue_size was asked for, and so bounds a durable queue too, beside the extension's max_size_mib."""
+        return "queue_size" in self.model_fields_set
+
+    @property
+    def batch_sizer(self) -> str:
+        """What the sizes of a batch count."""
+        given = "sizer" in self.model_fields_set and self.sizer != "requests"
+        return (self.batch.sizer if self.batch else "") or (self.sizer if given else "items")
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Queue":
+        if self.storage and self.wait_for_result:
+            raise ValueError("wait_for_result and storage exclude each other")
+        if not self.enabled:
+            for name in ("storage", "batch", "block_on_overflow"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} needs the queue: enabled is false")
+        batch = self.batch
+        if batch is not None and self.batch_sizer == self.sizer and batch.min_size > self.queue_size:
+            raise ValueError("batch::min_size must not be larger than queue_size")
+        return self
+
+
+class Auth(Strict):
+    """Who says who Weir is."""
+
+    authenticator: str = Field(description="The id of a bearertokenauth extension.")
 
 
 class Keepalive(Strict):
@@ -155,6 +187,7 @@ class OtlpGrpc(Strict):
     tls: Tls = Field(default_factory=Tls, description="Transport security.")
     compression: Compression = Field("auto", description="auto: none to loopback and unix sockets, else gzip.")
     timeout: Duration = Field("5s", description="Of each attempt; 0s: none.", validate_default=True)
+    auth: Auth | None = Field(None, description="A token on each call: {authenticator: bearertokenauth}.")
     headers: HeaderMap = Field({}, description="Metadata on each call; values are never shown.")
     retry_on_failure: Retry = Field(default_factory=Retry, description="When a request is sent again.")
     sending_queue: Queue = Field(default_factory=Queue, description="The queue before each exporter and signal.")
@@ -170,6 +203,12 @@ class OtlpGrpc(Strict):
     max_request_bytes: int = Field(
         1048576, ge=16384, le=67108864, description="No request is larger (a receiver takes 4 MiB by default)."
     )
+
+    @model_validator(mode="after")
+    def _one_authorization(self) -> "OtlpGrpc":
+        if self.auth is not None and "authorization" in self.headers:
+            raise ValueError("auth and a header authorization exclude each other")
+        return self
 
     @field_validator("endpoint")
     @classmethod

@@ -123,9 +123,29 @@ def _references(
             errors += [
                 f"{path}::{kind}: {item!r} stands twice" for item in sorted({i for i in ids if ids.count(i) > 1})
             ]
+    _uses(made, found, extensions, errors)
     for name in made.extensions:
         kind = name.partition("/")[0]
         if kind not in service.EXTENSIONS or (name not in extensions and name != kind):
             errors.append(f"service::extensions: {name!r} is not configured")
         elif kind in UNBUILT_EXTENSIONS:
             errors.append(f"service::extensions: {name}: {TEXT}")
+
+
+def _uses(made: service.Service, found: Mapping[str, Any], extensions: Mapping[str, Any], errors: list[str]) -> None:
+    """Extensions that exporters name must be there, be of the right type, and be turned on."""
+    for name, exporter in found.items():
+        queue, auth = getattr(exporter, "sending_queue", None), getattr(exporter, "auth", None)
+        for path, wanted, kind in (
+            ("sending_queue::storage", queue.storage if queue else "", "file_storage"),
+            ("auth::authenticator", auth.authenticator if auth else "", "bearertokenauth"),
+        ):
+            if not wanted:
+                continue
+            where = f"exporters::{name}::{path}"
+            if wanted.partition("/")[0] != kind:
+                errors.append(f"{where}: {wanted!r} is no {kind} extension")
+            elif wanted not in extensions and (wanted != kind or kind == "bearertokenauth"):
+                errors.append(f"{where}: {wanted!r} is not configured under extensions")
+            elif wanted not in made.extensions:
+                errors.append(f"{where}: {wanted!r} is not listed in service::extensions")

@@ -2,9 +2,10 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from receiver.config.durations import Duration
+from receiver.config.opaque import Opaque
 from receiver.config.strict import Strict
 
 
@@ -51,9 +52,26 @@ class Service(Strict):
 
 
 class FileStorage(Strict):
-    """A durable queue."""
+    """A directory for durable queues: sending_queue.storage names it."""
 
-    directory: str = Field("/var/lib/weir/spool", description="Where requests are kept.")
+    directory: str = Field("/var/lib/weir/spool", min_length=1, description="Where requests are kept: for one Weir.")
+    create_directory: bool = Field(True, description="Make it where it is missing, with rights for its owner only.")
+    fsync: bool = Field(False, description="Survive the machine's crash too, not only Weir's: costs a write each.")
+    max_size_mib: int = Field(1024, ge=1, le=1048576, description="The files take no more; the oldest are evicted.")
+
+
+class BearerTokenAuth(Strict):
+    """A bearer token on each call: exporters name it as auth.authenticator."""
+
+    scheme: str = Field("Bearer", pattern=r"^[!-~]+$", description="The word before the token.")
+    token: Opaque = Field("", description="The token.")
+    filename: str = Field("", description="A file that holds it, and that may rotate.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "BearerTokenAuth":
+        if bool(self.token) == bool(self.filename):
+            raise ValueError("exactly one of token and filename is needed")
+        return self
 
 
 class HealthCheck(Strict):
@@ -75,5 +93,5 @@ class Observer(Strict):
 
 
 EXTENSIONS: dict[str, type[Strict]] = {
-    "file_storage": FileStorage, "health_check": HealthCheck, "zpages": Zpages, "observer": Observer
+    "file_storage": FileStorage, "bearertokenauth": BearerTokenAuth, "health_check": HealthCheck, "zpages": Zpages, "observer": Observer
 }  # fmt: skip

@@ -29,9 +29,6 @@ UNBUILT: Final[tuple[tuple[str, Callable[[Any], bool]], ...]] = (
     ("receivers::ebpf::service_graph::enabled", _ON),
     ("receivers::ebpf::l7::enabled", _ON),
     ("exporters::*::sending_queue::storage", _ON),
-    ("exporters::*::sending_queue::block_on_overflow", _ON),
-    ("exporters::*::sending_queue::wait_for_result", _ON),
-    ("exporters::*::sending_queue::batch", lambda value: value is not None),
     ("service::telemetry::metrics::readers", _ON),
 )
 UNBUILT_EXTENSIONS: Final = frozenset({"file_storage", "observer"})

@@ -1,8 +1,9 @@
 """Captured bytes of one DNS message in; its header, its first question and the addresses that its answers lead to out.
 
 RFC 1035, with the extended response code of RFC 6891. Bounded whatever the bytes are: at most MAX_BYTES of a message and
-MAX_RECORDS of its records are looked at, a name takes at most 255 octets and MAX_POINTERS pointers, each of which points
-further back, and all names that are decoded at most MAX_NAMES octets. Of the sections after the answers only the extended response code is looked for.
+MAX_RECORDS of its records are looked at; a name takes at most 255 octets and MAX_POINTERS pointers, each of which points
+further back, and all names together MAX_NAMES octets. Of the sections after the answers only the extended response code
+is looked for.
 """
 
 from collections.abc import Mapping
@@ -64,7 +65,11 @@ class Address(NamedTuple):
     type: str
     ttl: int  # s; the least of the record and of the CNAMEs that led to it
     address: bytes  # 16 octets, IPv4 as ::ffff:a.b.c.d
-    text: str
+
+    @property
+    def text(self) -> str:
+        """The address as text; made when it is asked for, because most are not."""
+        return address_text(self.address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,10 +296,9 @@ class _Answers:
                 break
             limit = limits[name] = min(limit, _seconds(ttl))
         return tuple(
-            Address(owner, type_name(kind), min(limits[owner], _seconds(ttl)), address, address_text(address))
+            Address(owner, type_name(kind), min(limits[owner], _seconds(ttl)), raw if kind == AAAA else _MAPPED + raw)
             for owner, kind, ttl, raw in self.addresses
             if owner in limits
-            for address in (raw if kind == AAAA else _MAPPED + raw,)
         )
 
 

@@ -14,7 +14,7 @@ from receiver.dns.lookups import Lookup
 
 FLOOR_S: Final = 1  # a TTL of 0 is good for the connection that follows at once
 CEILING_S: Final = 7 * 86400  # RFC 8767, section 4
-MAX_SHARED: Final = 8  # names remembered of one address and owner
+MAX_SHARED: Final = 4  # names remembered of one address and owner
 _NS: Final = 1_000_000_000
 
 

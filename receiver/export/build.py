@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from receiver.export.batch import BatchSettings
 from receiver.export.exporter import Destination, Exporter, Options, QueueSettings
@@ -12,6 +12,9 @@ from receiver.export.notices import Log
 from receiver.export.queue import Storage
 from receiver.export.retry import RetryPolicy
 from receiver.ledger import Ledger, Signal
+
+if TYPE_CHECKING:
+    from receiver.export.credentials import Bearer
 
 # Settings are read by the names that the configuration has; a name that it does not have keeps its default here.
 _Settings: TypeAlias = Any
@@ -26,6 +29,7 @@ def build(  # noqa: PLR0913 - what the composition root knows
     signals: Sequence[Signal],
     fatal: Fatal,
     *,
+    extensions: Mapping[str, _Settings] = MappingProxyType({}),
     storages: Mapping[str, Storage] = MappingProxyType({}),
     previous: Exporter | None = None,
     clock: Clock | None = None,
@@ -39,7 +43,7 @@ def build(  # noqa: PLR0913 - what the composition root knows
     if make is None:
         raise ValueError(f"exporters::{exporter_id}: unknown type; there are {sorted(TYPES)}")
     try:
-        destination, options = make(settings)
+        destination, options = make(settings, extensions)
     except ValueError as error:
         raise ValueError(f"exporters::{exporter_id}::{error}") from error
     storage = storages[options.queue.storage] if options.queue.storage else None
@@ -47,7 +51,7 @@ def build(  # noqa: PLR0913 - what the composition root knows
                     previous=previous)  # fmt: skip
 
 
-def _otlp_grpc(settings: _Settings) -> _Built:
+def _otlp_grpc(settings: _Settings, extensions: Mapping[str, _Settings]) -> _Built:
     # Here, because grpc costs 15 MiB and 0.2 s: only who exports by it pays.
     from receiver.export.credentials import TlsSettings  # noqa: PLC0415
     from receiver.export.endpoint import parse_endpoint  # noqa: PLC0415
@@ -66,7 +70,8 @@ def _otlp_grpc(settings: _Settings) -> _Built:
         headers=tuple((key, _plain(value)) for key, value in headers.items()),
         keepalive=Keepalive(**_named(Keepalive, keepalive)) if keepalive is not None else None,
         retry_resource_exhausted=getattr(retry, "retry_resource_exhausted", "") == "unless_oversize",
-        **_named(Transport, settings, "compression", "timeout", "wait_for_ready", "bearer_token_file", *_NAMES),
+        bearer=_bearer(_part(settings, "auth"), extensions),
+        **_named(Transport, settings, "compression", "timeout", "wait_for_ready", *_NAMES),
     )
     options = Options(
         queue=_queue(_part(settings, "sending_queue")),
@@ -76,15 +81,24 @@ def _otlp_grpc(settings: _Settings) -> _Built:
     return OtlpGrpc(transport), options
 
 
+def _bearer(auth: _Settings, extensions: Mapping[str, _Settings]) -> "Bearer | None":
+    from receiver.export.credentials import Bearer  # noqa: PLC0415
+
+    if auth is None:
+        return None
+    settings = extensions[auth.authenticator]
+    return Bearer(auth.authenticator, settings.scheme, settings.token, settings.filename)
+
+
 def _queue(settings: _Settings) -> QueueSettings:
     named = _named(QueueSettings, settings)
     batch = _part(settings, "batch")
     if batch is not None:
-        named["batch"] = BatchSettings(**_named(BatchSettings, batch))
+        named["batch"] = BatchSettings(**{**_named(BatchSettings, batch), "sizer": settings.batch_sizer})
     return QueueSettings(**named)
 
 
-def _debug(settings: _Settings) -> _Built:
+def _debug(settings: _Settings, _: Mapping[str, _Settings]) -> _Built:
     from receiver.export.debug import Debug  # noqa: PLC0415 - decodes with protobuf, which nothing else needs
 
     # One consumer, so that lines come in their order; what cannot be printed is not tried again.
@@ -97,7 +111,7 @@ def _debug(settings: _Settings) -> _Built:
     return Debug(**_named(Debug, settings, "verbosity")), options
 
 
-TYPES: Final[Mapping[str, Callable[[_Settings], _Built]]] = MappingProxyType(
+TYPES: Final[Mapping[str, Callable[[_Settings, Mapping[str, _Settings]], _Built]]] = MappingProxyType(
     {
         "otlp_grpc": _otlp_grpc,
         "otlp": _otlp_grpc,  # its name before the Collector's v0.144

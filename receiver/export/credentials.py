@@ -66,26 +66,39 @@ def system_pool() -> bytes | None:
     return None
 
 
-class TokenFile:
-    """A bearer token in a file that may rotate: read again when the file changes."""
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """The `bearertokenauth` extension `name`: a token, or the file that holds it."""
 
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
+    name: str
+    scheme: str = "Bearer"
+    token: str = ""
+    filename: str = ""
+
+
+class Token:
+    """The `authorization` header of each call; a file may rotate: it is read again when it changes."""
+
+    def __init__(self, bearer: Bearer) -> None:
+        self._bearer = bearer
         self._seen: tuple[int, int, int] | None = None
-        self._header = ""
+        self._header = f"{bearer.scheme} {bearer.token}"
         self.header()
 
     def header(self) -> str:
-        """The value of the `authorization` header. Raises ValueError where the first read fails; later the old one serves."""
+        """The header's value. Raises ValueError where the first read fails; later the old one serves."""
+        if not self._bearer.filename:
+            return self._header
+        path = Path(self._bearer.filename)
         try:
-            found = self._path.stat()
+            found = path.stat()
             state = (found.st_mtime_ns, found.st_ino, found.st_size)
             if state != self._seen:
-                self._header = f"Bearer {_bounded(self._path).decode('ascii').strip()}"
+                self._header = f"{self._bearer.scheme} {_bounded(path).decode('ascii').strip()}"
                 self._seen = state
         except (OSError, UnicodeDecodeError) as error:
             if self._seen is None:
-                raise ValueError(f"bearer_token_file: {error}") from error
+                raise ValueError(f"auth: extensions::{self._bearer.name}::filename: {error}") from error
         return self._header
 
 

@@ -121,7 +121,8 @@ class Lane:
             self.queue.put_back((request,), (request,))
         while self._left:
             taken, rest = self._left.pop()
-            self.queue.put_back(taken, taken if tuple(rest) == tuple(taken) else [_attempted(part) for part in rest])
+            whole = self.queue.durable and tuple(rest) == tuple(taken)  # then it stays as it is, attempt noted
+            self.queue.put_back(taken, taken if whole else [replace(part, attempted=True) for part in rest])
 
     def move_to(self, other: "Lane") -> int:
         """Everything that waits here waits there; how many items there was no room for, and did not leave a durable queue.
@@ -168,7 +169,3 @@ class Lane:
                 return
         for request in batch.taken:
             self.queue.done(request)
-
-
-def _attempted(request: Request) -> Request:
-    return replace(request, attempted=True)

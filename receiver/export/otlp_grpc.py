@@ -14,7 +14,7 @@ import grpc
 
 from receiver import __version__
 from receiver.export.answer import read_answer
-from receiver.export.credentials import Pem, TlsSettings, TokenFile, read_pem
+from receiver.export.credentials import Bearer, Pem, TlsSettings, Token, read_pem
 from receiver.export.endpoint import Endpoint
 from receiver.export.errors import AbandonedError
 from receiver.export.faults import DEADLINE_EXCEEDED, UNKNOWN
@@ -59,7 +59,7 @@ class Transport:
     compression: Compression = "auto"
     timeout: float = 5.0  # s an attempt; 0 is no limit
     headers: tuple[tuple[str, str], ...] = ()
-    bearer_token_file: str = ""
+    bearer: Bearer | None = None
     wait_for_ready: bool = False
     keepalive: Keepalive | None = None
     user_agent: str = ""  # in place of ours
@@ -78,7 +78,7 @@ class OtlpGrpc:
         endpoint = transport.endpoint
         self._secure = not (transport.tls.insecure if endpoint.plaintext is None else endpoint.plaintext)
         self._pem = read_pem(transport.tls) if self._secure else None
-        self._token = TokenFile(transport.bearer_token_file) if transport.bearer_token_file else None
+        self._token = Token(transport.bearer) if transport.bearer else None
         gzip = transport.compression == "gzip" or (transport.compression == "auto" and not endpoint.local)
         self.compression = grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression
         self._lock = threading.Lock()

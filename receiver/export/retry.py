@@ -105,6 +105,8 @@ class Retry:
         def attempt() -> Receipt | SendError:
             # Errors are returned: tenacity would keep a raised one, with its frames and the request, in a cycle.
             nonlocal made
+            if made and self._halt.remaining() <= 0:
+                return AbandonedError("no time is left for another attempt")
             stop.last_chance = self._halt.is_set()
             self.tally.count(repeated=made > 0 or request.attempted)
             made += 1

@@ -141,6 +141,15 @@ def test_a_query_without_an_answer_times_out() -> None:
     assert len(table) == 1
 
 
+def test_a_query_sent_again_does_not_hold_up_the_others() -> None:
+    table = Lookups[str](timeout=10 * S)
+    table.add(asks("again.test"), UDP_CLIENT, "dig", 0)
+    table.add(asks("once.test"), UDP_CLIENT, "dig", 1 * S)
+    table.add(asks("again.test"), UDP_CLIENT, "dig", 5 * S)
+    assert [lookup.name for lookup in table.expire(11 * S)] == ["once.test"]
+    assert [lookup.name for lookup in table.expire(15 * S)] == ["again.test"]
+
+
 def test_a_query_sent_for_ever_times_out_too() -> None:
     table = Lookups[str](timeout=10 * S)
     for second in range(MAX_ATTEMPTS + 5):
@@ -192,9 +201,10 @@ def test_an_error_without_its_question_is_not_guessed_at() -> None:
     bare = parse(header(7, ANSWER | 1, qd=0))
     assert table.add(bare, UDP_CLIENT, "dig", 0) is None
     table.add(asks(), UDP_CLIENT, "dig", 1)
+    assert table.add(bare, UDP_CLIENT._replace(local="socket 3"), "dig", 1) is None
     table.add(asks(kind=AAAA), UDP_CLIENT, "dig", 1)
     assert table.add(bare, UDP_CLIENT, "dig", 2) is None
-    assert counted(table) == {"unpaired": 1, "ambiguous": 1}
+    assert counted(table) == {"unpaired": 2, "ambiguous": 1}
     assert len(table) == 2
 
 

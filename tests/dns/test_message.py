@@ -74,21 +74,35 @@ def test_a_query() -> None:
 def test_an_answer_with_addresses() -> None:
     message = parse(FOUR)
     assert (message.response, message.rcode, message.cut, message.answer_count) == (True, "NOERROR", False, 4)
-    assert message.addresses[1] == Address(WWW, "A", 60, mapped("192.0.2.1"), "192.0.2.1")
+    assert message.addresses[1] == Address(WWW, "A", 60, mapped("192.0.2.1"))
     assert [address.text for address in message.addresses] == [f"192.0.2.{i}" for i in range(4)]
 
 
 def test_aliases_are_followed_and_the_least_ttl_counts() -> None:
     message = parse(CHAIN)
     assert message.addresses == (
-        Address("node.example.net", "A", 20, mapped("192.0.2.7"), "192.0.2.7"),
-        Address("node.example.net", "AAAA", 10, V6, "2001:db8::1"),
+        Address("node.example.net", "A", 20, mapped("192.0.2.7")),
+        Address("node.example.net", "AAAA", 10, V6),
     )
+    assert [address.text for address in message.addresses] == ["192.0.2.7", "2001:db8::1"]
     assert (message.answer_count, message.answer_types) == (5, {"CNAME": 2, "A": 2, "AAAA": 1})
 
 
 def test_aliases_in_another_order_are_followed_too() -> None:
     records = record(name("b"), A, v4("10.0.0.1")), record(name("a"), CNAME, name("b")), record(ASKED, CNAME, name("a"))
+    assert [address.text for address in parse(answer(WWW, *records)).addresses] == ["10.0.0.1"]
+
+
+def test_the_least_ttl_on_the_way_counts_wherever_it_stands() -> None:
+    ttls = {"first": (5, 300, 60), "middle": (300, 5, 60), "last": (300, 60, 5), "none": (0, 9, 9)}
+    for one, two, three in ttls.values():
+        records = record(ASKED, CNAME, name("a"), one), record(name("a"), CNAME, name("b"), two)
+        message = parse(answer(WWW, *records, record(name("b"), A, v4("10.0.0.1"), three)))
+        assert [address.ttl for address in message.addresses] == [min(one, two, three)]
+
+
+def test_of_two_aliases_of_one_name_the_first_counts() -> None:
+    records = record(ASKED, CNAME, name("a")), record(ASKED, CNAME, name("b")), record(name("a"), A, v4("10.0.0.1"))
     assert [address.text for address in parse(answer(WWW, *records)).addresses] == ["10.0.0.1"]
 
 
