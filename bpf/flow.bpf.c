@@ -8,6 +8,7 @@
 #include "flow_state.h"
 #include "flow_record.h"
 #include "flow_owner.h"
+#include "flow_listing.h"
 
 static __always_inline struct flow *track(struct sock *sk, const struct flow *fresh)
 {
@@ -18,46 +19,6 @@ static __always_inline struct flow *track(struct sock *sk, const struct flow *fr
 		return NULL;
 	}
 	return bpf_map_lookup_elem(&flows, &key);
-}
-
-/* A socket that is older than Weir (or that found the table full): counted from here on, reported since its birth. */
-static __always_inline void adopt(const struct sock *sk, struct flow *flow, __u64 now)
-{
-	flow->id = new_instance_id(now);
-	flow->flags = WEIR_ESTABLISHED | WEIR_COUNTED;
-	flow->last_event = now;
-	flow->counted_transmit = transmitted((const void *)sk);
-	flow->counted_receive = received(sk);
-	flow->counted_retransmits = BPF_CORE_READ((const struct tcp_sock *)sk, total_retrans);
-}
-
-/* The ends of a socket as it names them itself, or `swapped` as its peer's socket does. */
-static __always_inline void read_ends(const struct sock *sk, struct endpoints *ends, bool swapped)
-{
-	__u8 family;
-
-	read_endpoints(sk, &family, swapped ? ends->peer_address : ends->local_address,
-		       swapped ? ends->local_address : ends->peer_address);
-	*(swapped ? &ends->peer_port : &ends->local_port) =
-		bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
-	*(swapped ? &ends->local_port : &ends->peer_port) = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-}
-
-static __always_inline void remember_self(const struct sock *sk)
-{
-	struct endpoints ends = {};
-	__u8 mark = 1;
-
-	read_ends(sk, &ends, true);
-	bpf_map_update_elem(&self_peers, &ends, &mark, BPF_ANY);
-}
-
-static __always_inline bool is_self_peer(const struct sock *sk)
-{
-	struct endpoints ends = {};
-
-	read_ends(sk, &ends, false);
-	return bpf_map_lookup_elem(&self_peers, &ends);
 }
 
 static __always_inline void on_syn_sent(struct sock *sk)
@@ -148,11 +109,8 @@ static __always_inline void on_close(struct sock *sk, int old)
 	} else {
 		if (stopping)
 			return;
-		adopt(sk, &flow, now);
-		if (old == TCP_SYN_SENT) {
-			flow.role = WEIR_ROLE_CLIENT;
-			flow.flags &= ~WEIR_ESTABLISHED;
-		}
+		adopt(sk, &flow, now, old);
+		leave_to_report(key);
 	}
 	/* No FIN and no error: the closer itself sends the RST, in its own context. */
 	if (!error && (old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT))
@@ -162,7 +120,7 @@ static __always_inline void on_close(struct sock *sk, int old)
 
 		read_ends(sk, &ends, true);
 		bpf_map_delete_elem(&self_peers, &ends);
-	} else if (!flow.role && is_self_peer(sk)) {
+	} else if (!(flow.flags & WEIR_START_SEEN) && is_self_peer(sk)) {
 		flow.flags |= WEIR_SELF;
 	}
 	emit_start(sk, &flow, TCP_ESTABLISHED);
@@ -181,7 +139,7 @@ static __always_inline void on_use(struct sock *sk, __u8 rule, bool locked, __u8
 
 		if (stopping)
 			return;
-		adopt(sk, &fresh, bpf_ktime_get_boot_ns());
+		adopt(sk, &fresh, bpf_ktime_get_boot_ns(), BPF_CORE_READ(sk, __sk_common.skc_state));
 		flow = track(sk, &fresh);
 		if (!flow)
 			return;
@@ -192,7 +150,7 @@ static __always_inline void on_use(struct sock *sk, __u8 rule, bool locked, __u8
 	if (!flow->owner_rule)
 		return;
 	/* A connection of Weir's own that an earlier configuration opened. */
-	if (!flow->role && is_self()) {
+	if (!(flow->flags & WEIR_START_SEEN) && is_self()) {
 		flow->flags |= WEIR_SELF;
 		remember_self(sk);
 	}
@@ -268,7 +226,7 @@ int weir_pass(struct bpf_iter__bpf_map_elem *ctx)
 	address = *key;
 	flow = *value;
 	sk = (struct sock *)address;
-	if (!flow.role && is_self_peer(sk)) {
+	if (!(flow.flags & (WEIR_START_SEEN | WEIR_SELF)) && is_self_peer(sk)) {
 		flow.flags |= WEIR_SELF;
 		value->flags |= WEIR_SELF;
 	}

@@ -34,7 +34,8 @@ static __always_inline void read_cgroup_names(struct weir_owner *owner, struct t
 	bpf_probe_read_kernel_str(owner->cgroup_parent, sizeof(owner->cgroup_parent), name);
 }
 
-static __always_inline void write_owner(const struct weir_owner_key *key, struct task_struct *leader)
+static __always_inline void write_owner(const struct weir_owner_key *key, struct task_struct *leader, __u64 cgroup_id,
+					__u32 uid)
 {
 	__u32 zero = 0;
 	struct weir_owner_key *newcomer;
@@ -49,8 +50,8 @@ static __always_inline void write_owner(const struct weir_owner_key *key, struct
 	if (!owner)
 		return;
 	__builtin_memset(owner, 0, sizeof(*owner));
-	owner->cgroup_id = bpf_get_current_cgroup_id();
-	owner->uid = (__u32)bpf_get_current_uid_gid();
+	owner->cgroup_id = cgroup_id;
+	owner->uid = uid;
 	pid = BPF_CORE_READ(leader, thread_pid);
 	level = BPF_CORE_READ(pid, level);
 	if (level < 32) /* MAX_PID_NS_LEVEL */
@@ -73,6 +74,21 @@ static __always_inline void write_owner(const struct weir_owner_key *key, struct
 	bpf_ringbuf_submit(newcomer, 0);
 }
 
+static __always_inline void name_owner(struct flow *flow, struct task_struct *leader, __u32 pid, __u8 rule,
+				       __u64 cgroup_id, __u32 uid)
+{
+	struct weir_owner_key key = {};
+
+	key.start = BPF_CORE_READ(leader, start_boottime);
+	key.pid = pid;
+	flow->owner_pid = key.pid;
+	flow->owner_start = key.start;
+	flow->cgroup_id = cgroup_id;
+	bpf_core_read(flow->comm, sizeof(flow->comm), &leader->comm);
+	flow->owner_rule = rule;
+	write_owner(&key, leader, cgroup_id, uid);
+}
+
 /*
  * Take the current process as the owner. Only a user task may own a socket: kernel threads and idle tasks have no
  * mm, and what runs in softirq merely borrows whoever is on the CPU. `locked` hooks run under lock_sock in process
@@ -80,8 +96,7 @@ static __always_inline void write_owner(const struct weir_owner_key *key, struct
  */
 static __always_inline void take_owner(struct sock *sk, struct flow *flow, __u8 rule, bool locked)
 {
-	struct task_struct *task, *leader;
-	struct weir_owner_key key = {};
+	struct task_struct *task;
 
 	if (flow->owner_rule)
 		return;
@@ -90,15 +105,8 @@ static __always_inline void take_owner(struct sock *sk, struct flow *flow, __u8 
 	task = (struct task_struct *)bpf_get_current_task();
 	if (!BPF_CORE_READ(task, mm) || (BPF_CORE_READ(task, flags) & PF_KTHREAD))
 		return;
-	leader = BPF_CORE_READ(task, group_leader);
-	key.start = BPF_CORE_READ(leader, start_boottime);
-	key.pid = bpf_get_current_pid_tgid() >> 32;
-	flow->owner_pid = key.pid;
-	flow->owner_start = key.start;
-	flow->cgroup_id = bpf_get_current_cgroup_id();
-	bpf_core_read(flow->comm, sizeof(flow->comm), &leader->comm);
-	flow->owner_rule = rule;
-	write_owner(&key, leader);
+	name_owner(flow, BPF_CORE_READ(task, group_leader), bpf_get_current_pid_tgid() >> 32, rule,
+		   bpf_get_current_cgroup_id(), (__u32)bpf_get_current_uid_gid());
 }
 
 static __always_inline bool is_self(void)

@@ -128,4 +128,75 @@ static __always_inline void emit_start(const struct sock *sk, struct flow *flow,
 	emit(sk, flow, WEIR_START, 0, state, WEIR_CAUSE_NONE, 0, flow->start_time);
 }
 
+/*
+ * The side of a connection whose beginning was not seen. The active opener's SYN was acknowledged and counted in
+ * bytes_acked, the passive one's was not; a FIN counts too, once it was sent. So what was acknowledged or is on its way,
+ * less the payload, is 1 for the one and 0 for the other. Read twice: the counts may be moving.
+ */
+static __always_inline __u8 role_of(const struct sock *sk, __u8 state)
+{
+	const struct tcp_sock *tp = (const void *)sk;
+	__u64 acked, payload;
+	__u32 next, una;
+	__s64 more;
+
+	if (state == TCP_SYN_SENT)
+		return WEIR_ROLE_CLIENT;
+	payload = transmitted(tp);
+	acked = BPF_CORE_READ(tp, bytes_acked);
+	next = BPF_CORE_READ(tp, snd_nxt);
+	una = BPF_CORE_READ(tp, snd_una);
+	if (payload != transmitted(tp) || acked != BPF_CORE_READ(tp, bytes_acked) || next != BPF_CORE_READ(tp, snd_nxt) ||
+	    una != BPF_CORE_READ(tp, snd_una))
+		return WEIR_ROLE_UNKNOWN;
+	more = acked + (next - una) - payload;
+	if (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT)
+		return more == 1 ? WEIR_ROLE_CLIENT : more == 0 ? WEIR_ROLE_SERVER : WEIR_ROLE_UNKNOWN;
+	/* The FIN is on its way, or waits behind data. */
+	if (more == 1 && state == TCP_FIN_WAIT2)
+		return WEIR_ROLE_SERVER;
+	return more == 2 ? WEIR_ROLE_CLIENT : more == 0 ? WEIR_ROLE_SERVER : WEIR_ROLE_UNKNOWN;
+}
+
+/* A socket that is older than Weir (or that found the table full): counted from here on, reported since its birth. */
+static __always_inline void adopt(const struct sock *sk, struct flow *flow, __u64 now, __u8 state)
+{
+	flow->id = new_instance_id(now);
+	flow->flags = WEIR_COUNTED | (state == TCP_SYN_SENT ? 0 : WEIR_ESTABLISHED);
+	flow->role = role_of(sk, state);
+	flow->last_event = now;
+	flow->counted_transmit = transmitted((const void *)sk);
+	flow->counted_receive = received(sk);
+	flow->counted_retransmits = BPF_CORE_READ((const struct tcp_sock *)sk, total_retrans);
+}
+
+/* The ends of a socket as it names them itself, or `swapped` as its peer's socket does. */
+static __always_inline void read_ends(const struct sock *sk, struct endpoints *ends, bool swapped)
+{
+	__u8 family;
+
+	read_endpoints(sk, &family, swapped ? ends->peer_address : ends->local_address,
+		       swapped ? ends->local_address : ends->peer_address);
+	*(swapped ? &ends->peer_port : &ends->local_port) =
+		bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
+	*(swapped ? &ends->local_port : &ends->peer_port) = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+}
+
+static __always_inline void remember_self(const struct sock *sk)
+{
+	struct endpoints ends = {};
+	__u8 mark = 1;
+
+	read_ends(sk, &ends, true);
+	bpf_map_update_elem(&self_peers, &ends, &mark, BPF_ANY);
+}
+
+static __always_inline bool is_self_peer(const struct sock *sk)
+{
+	struct endpoints ends = {};
+
+	read_ends(sk, &ends, false);
+	return bpf_map_lookup_elem(&self_peers, &ends);
+}
+
 #endif

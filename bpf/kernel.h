@@ -121,6 +121,9 @@ struct inet_sock {
 };
 
 struct tcp_sock {
+	__u32 snd_una;
+	__u32 snd_nxt;
+	__u64 bytes_acked;
 	__u32 srtt_us;
 	__u32 total_retrans;
 	__u32 data_segs_in;
@@ -152,6 +155,10 @@ struct path {
 
 struct file {
 	struct path f_path;
+};
+
+struct socket {
+	struct sock *sk;
 };
 
 struct mm_struct {
@@ -225,6 +232,19 @@ struct bpf_iter__bpf_map_elem {
 	struct bpf_map *map;
 	void *key;
 	void *value;
+};
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	__u32 fd;
+	struct file *file;
+};
+
+struct bpf_iter__tcp {
+	struct bpf_iter_meta *meta;
+	struct sock_common *sk_common;
+	__u32 uid;
 };
 
 #if defined(__TARGET_ARCH_x86)

@@ -131,7 +131,8 @@ class Life:
         for program, why in attached.missing.items():
             log.warning("A program is not attached.", program=program, reason=why)
         service.capture = "available"
-        log.always("info", "Everything is ready. Begin running and processing data.", programs=attached.programs)
+        log.always("info", "Everything is ready. Begin running and processing data.", programs=attached.programs,
+                   open_connections=attached.listed)  # fmt: skip
 
     def _capture(self) -> tuple[Source, str]:
         """Load the kernel side, then let go of every privilege that is not needed any more."""

@@ -186,22 +186,24 @@ def test_closing_ends_a_call_that_is_under_way(server: OtlpServer) -> None:
         client.send()
 
 
-def test_last_attempts_at_once_leave_nothing_that_looks_at_a_closed_channel(
+def test_last_attempts_at_once_wait_for_one_connection_and_leave_nothing_that_looks_at_it_closed(
     server: OtlpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     died: list[object] = []
+    waits: list[object] = []
+    ready = grpc.channel_ready_future
     monkeypatch.setattr(threading, "excepthook", lambda hook: died.append(hook.exc_value))
-    for _ in range(4):
-        with Client(server.endpoint) as client:
-            client.halt.set(client.halt.clock.now() + 10)
-            calls = [threading.Thread(target=client.send) for _ in range(4)]
-            for call in calls:
-                call.start()
-            for call in calls:
-                call.join()
-    until(
-        lambda: not [thread for thread in threading.enumerate() if "(_run)" in thread.name]
-    )  # gRPC's own, a moment later
+    monkeypatch.setattr(grpc, "channel_ready_future", lambda channel: waits.append(channel) or ready(channel))
+    with Client(server.endpoint) as client:
+        client.halt.set(client.halt.clock.now() + 10)
+        calls = [threading.Thread(target=client.send) for _ in range(4)]
+        for call in calls:
+            call.start()
+        for call in calls:
+            call.join()
+    # gRPC's own threads end a moment later.
+    until(lambda: not [thread for thread in threading.enumerate() if "(_run)" in thread.name])
+    assert len(waits) == 1
     assert died == []
 
 

@@ -73,7 +73,7 @@ class Directory:
     def names(self) -> tuple[list[tuple[Name, str]], list[str]]:
         """Spool files, oldest first, and the names of everything else."""
         found, foreign = [], []
-        for text in sorted(os.listdir(self.fd)):
+        for text in sorted(os.listdir(self.fd)):  # noqa: PTH208 - by its descriptor, whatever its path is now
             name = parse_name(text)
             if name is not None and stat.S_ISREG(os.stat(text, dir_fd=self.fd, follow_symlinks=False).st_mode):
                 found.append((name, text))

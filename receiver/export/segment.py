@@ -108,19 +108,12 @@ class Segment:
     def load(cls, directory: int, name: str, sequence: int, begin: int | None) -> "Segment | None":
         """A file of an earlier run; None where nothing in it is of Weir.
 
-        `begin` is how many items the file before it ends with, where that is known. Raises StorageError for a newer format.
+        `begin` is how many items the file before it ends with, where that is known. Raises OSError.
         """
         made = cls(directory, name, sequence)
         made.open()
         header = os.pread(made.fd, FILE_HEADER, 0).ljust(FILE_HEADER, b"\0")
-        magic, version, checksum = _VERSION.unpack_from(header)
-        known = magic == _MAGIC and zlib.crc32(header[: _BEGIN - 4]) == checksum
-        if known and version > VERSION:
-            made.rest()
-            raise StorageError(
-                f"{name}: format version {version}, this Weir knows versions up to {VERSION}: run the newer Weir until "
-                "its spool is empty, or name another directory"
-            )
+        known = _version(header) is not None
         length = os.fstat(made.fd).st_size
         made.size = max(length, FILE_HEADER)
         start, end = made._mark_in(header, "begin", _BEGIN), made._mark_in(header, "end", _END)
@@ -312,6 +305,27 @@ class Segment:
             os.ftruncate(self.fd, size)
         except OSError:
             self.whole = False
+
+
+def check_version(directory: int, name: str) -> None:
+    """Raises StorageError where `name` has a format that this Weir does not know."""
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        version = _version(os.pread(fd, _VERSION.size, 0))
+    finally:
+        os.close(fd)
+    if version is not None and version > VERSION:
+        raise StorageError(
+            f"{name}: format version {version}, and this Weir knows versions up to {VERSION}. Run the newer Weir until its "
+            "spool is empty, or name another directory."
+        )
+
+
+def _version(header: bytes) -> int | None:
+    """The format's version; None where the header is damaged, or none of Weir's."""
+    magic, version, checksum = _VERSION.unpack_from(header.ljust(_VERSION.size, b"\0"))
+    right = magic == _MAGIC and checksum == zlib.crc32(header[: _VERSION.size - 4])
+    return int(version) if right else None
 
 
 def _write(fd: int, header: bytes, offset: int, data: bytes = b"") -> None:

@@ -34,6 +34,7 @@ class Shelf:
         self.requests = self.items = self.held = 0  # that are not done; `held` in bytes of frames
         self.waiting = 0  # requests that nobody has
         self.file_bytes = 0
+        self.torn = 0  # bytes that an earlier run did not write to the end of a request
 
     def load(self, name: Name, text: str) -> Segment | None:
         """Take up a file of an earlier run; files come in their order. None where it is none of Weir's. Raises as `Segment`."""
@@ -47,6 +48,7 @@ class Shelf:
         self._end = max(self._end, segment.end)
         self.segments.append(segment)
         self.file_bytes += segment.size
+        self.torn += segment.torn
         self.waiting += segment.unread
         self._count(segment, 1)
         return segment

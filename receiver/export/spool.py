@@ -10,55 +10,22 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from receiver.export.notices import Notices
+from receiver.export.pool import Losses, Pool
 from receiver.export.request import Request
-from receiver.export.segment import DONE, FILE_HEADER, FRAME_HEADER, NEW, TAKEN, Segment
+from receiver.export.segment import DONE, FILE_HEADER, FRAME_HEADER, NEW, TAKEN, Frame, Segment
 from receiver.export.shelf import Place, Shelf
 
 MEMORY: Final = 4 << 20  # B of requests that are held while the disk takes nothing
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_SCARCE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_PAUSE: Final = 1.0  # s until a file that could not be opened for want of something is tried again
 _MAX_LINES: Final = 16  # log lines that wait for somebody who may write them
 _REMEDY: Final = "Free space, or look at the disk: what waits in memory is lost when Weir ends."
-
-
-class Pool(Protocol):
-    """What queues share: one lock, and the bytes of a directory."""
-
-    path: str
-    lock: threading.Lock
-    segment_bytes: int
-    max_bytes: int
-
-    @property
-    def file_bytes(self) -> int:
-        """What all files take."""
-
-    def evict(self, losses: "Losses") -> int:
-        """Remove the oldest file of the largest queue: how many bytes that freed, 0 where there is none."""
-
-    def leave(self, shelf: Shelf) -> None:
-        """A queue is not used any more; its shelf stays."""
-
-
-class Losses:
-    """What was lost while the lock was held, to be counted without it: who counts has locks of their own."""
-
-    def __init__(self) -> None:
-        self._found: list[tuple[SpoolQueue, str, int]] = []
-
-    def add(self, queue: "SpoolQueue", reason: str, items: int) -> None:
-        """`items` of `queue` are gone."""
-        if items:
-            self._found.append((queue, reason, items))
-
-    def settle(self) -> None:
-        """Count them."""
-        for queue, reason, items in self._found:
-            queue.lost(reason, items)
-        self._found.clear()
 
 
 @dataclass(slots=True)
@@ -145,14 +112,14 @@ class SpoolQueue:
             with self._changed:
                 left = None if end is None else max(0.0, end - time.monotonic())
                 woken = self._changed.wait_for(lambda: self._ready() or self._interrupts != before, left)
-                if not woken or (self._interrupts != before and not self._lines):
+                if not woken or self._released or (self._interrupts != before and not self._lines):
                     return None
                 if self._lines:
                     continue
                 if not self._shelf.waiting:
                     return self._from_memory()  # None where it is closed and empty
-                place, segment = self._reserve()
-            request = self._read(place, segment, losses)
+                reserved = self._reserve()
+            request = self._read(*reserved, losses) if reserved is not None else None
             losses.settle()
             if request is not None:
                 return request
@@ -205,6 +172,7 @@ class SpoolQueue:
             if self._released:
                 return
             self._closed = self._released = True
+            self._changed.wait_for(lambda: not self._reading)
             self._out.clear()
             self._memory.clear()
             self._memory_bytes = self._memory_requests = 0
@@ -302,51 +270,61 @@ class SpoolQueue:
         self._out[id(request)] = _Held(request, None)
         return request
 
-    def _reserve(self) -> tuple[Place | None, Segment]:
+    def _reserve(self) -> tuple[Place | None, Segment] | None:
         """What is read next: a frame that was given back, or the next one of a file. Nobody else reads meanwhile."""
         place = self._shelf.take_returned()
         segment = place.segment if place is not None else self._shelf.next()
         if segment is None:
             raise RuntimeError("the spool counts a request that no file has")
+        try:
+            segment.open()
+        except OSError as error:
+            if error.errno in _SCARCE:
+                if place is not None:
+                    self._shelf.give_back(place)
+                self._note(error)
+                self._changed.wait(_PAUSE)
+                return None
+            # The attempt to read finds the same, and that is a loss.
         self._reading = True
         segment.pins += 1
         return place, segment
 
     def _read(self, place: Place | None, segment: Segment, losses: Losses) -> Request | None:
         """Read without the lock, then settle. None where there was nothing to be had."""
-        data, frame = None, None
-        try:
-            if place is None or segment.fd < 0:
-                with self._pool.lock:
-                    segment.open()
-            frame = place.frame if place is not None else segment.peek(segment.offset, segment.position)
-            if frame is not None and (place is not None or frame.state != DONE):
-                data = segment.payload(frame)
-        except OSError:
-            data = None
+        frame, data = (place.frame if place is not None else None), None
+        with suppress(OSError):
+            frame = frame or segment.peek(segment.offset, segment.position)
+            data = segment.payload(frame) if frame is not None and frame.state != DONE else None
         with self._changed:
             self._reading = False
             segment.pins -= 1
             self._changed.notify_all()
-            if segment.gone or self._released:
-                if segment.pins <= 0:
-                    segment.rest()
+            request = self._settle(place, segment, frame, data, losses)
+            self._let_go(segment)
+            return request
+
+    def _settle(
+        self, place: Place | None, segment: Segment, frame: Frame | None, data: bytes | None, losses: Losses
+    ) -> Request | None:
+        shelf = self._shelf
+        if place is None:
+            if segment.gone:
+                return None  # evicted meanwhile, and counted
+            if frame is None:
+                self._damaged(shelf.mend(segment), losses)
                 return None
-            if place is None and frame is None:
-                self._damaged(self._shelf.mend(segment), losses)
-            elif place is None and frame is not None:
-                if frame.state == DONE:
-                    self._shelf.skip(segment, frame)
-                    return None
-                self._shelf.take(segment, frame)
-                place = Place(segment, frame)
-            if place is None or data is None:
-                if place is not None:
-                    self._damaged(place.frame.items, losses)
-                    self._note(self._shelf.finish(place))
-                self._note(self._shelf.tidy(segment))
+            if frame.state == DONE:
+                shelf.skip(segment, frame)
                 return None
+            shelf.take(segment, frame)
+            place = Place(segment, frame)
+        if data is not None:
             return self._hand_out(place, data)
+        self._damaged(place.frame.items, losses)
+        if not segment.gone:
+            self._note(shelf.finish(place))
+        return None
 
     def _hand_out(self, place: Place, data: bytes) -> Request:
         frame = place.frame
@@ -370,39 +348,42 @@ class SpoolQueue:
             return
         segment = held.place.segment
         segment.pins -= 1
-        if segment.gone:
-            if segment.pins <= 0:
-                segment.rest()
-            return
-        self._note(self._shelf.finish(held.place))
+        if not segment.gone:
+            self._note(self._shelf.finish(held.place))
+        self._let_go(segment)
+
+    def _let_go(self, segment: Segment) -> None:
+        """One has it less: where nobody needs the file any more, it goes."""
+        if segment.gone and segment.pins == 0:
+            segment.rest()
         self._note(self._shelf.tidy(segment))
 
     def _give_back(self, request: Request, held: _Held | None, losses: Losses) -> None:
         if held is None:
             return
         if held.place is None:
-            self._memory.appendleft(request)
+            self._remember(request, -1)
+            self._append_rest(request, losses)
             return
         segment = held.place.segment
         segment.pins -= 1
-        if not segment.gone:
+        if segment.gone:
+            self._append_rest(request, losses)
+        else:
             self._shelf.give_back(held.place)
-            return
-        if segment.pins <= 0:
-            segment.rest()
-        self._append_rest(request, losses)
+        self._let_go(segment)
 
     def _append_rest(self, request: Request, losses: Losses) -> None:
         if not self._add(request, zlib.crc32(request.data), TAKEN, losses):
-            losses.add(self, "evicted", request.items)
+            losses.add(self.lost, "evicted", request.items)
 
     def _damaged(self, items: int, losses: Losses) -> None:
-        losses.add(self, "corrupt", items)
+        losses.add(self.lost, "corrupt", items)
         self.say("error", "The spool is damaged. Dropping data.", dropped_items=items, cause="spool_corrupt",
                  directory=self._pool.path, remedy="Look at the disk.")  # fmt: skip
 
     def _note(self, error: OSError | None) -> None:
-        """The disk did not take a mark: what was sent may be sent again by the next run."""
+        """A file was not marked, removed or opened. What was sent may be sent again by the next run."""
         if error is not None:
-            self.say("error", "The spool cannot write down what was sent.", error=error.strerror, cause="spool_disk",
+            self.say("error", "The spool cannot be used as it should.", error=error.strerror, cause="spool_disk",
                      directory=self._pool.path, remedy=_REMEDY)  # fmt: skip

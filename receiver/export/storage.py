@@ -8,9 +8,10 @@ from typing import Final
 
 from receiver.export.directory import Directory
 from receiver.export.notices import Notices
-from receiver.export.segment import FILE_HEADER, FRAME_HEADER, StorageError
+from receiver.export.pool import Losses
+from receiver.export.segment import StorageError, check_version
 from receiver.export.shelf import Shelf
-from receiver.export.spool import Losses, SpoolQueue
+from receiver.export.spool import SpoolQueue
 from receiver.ledger import Signal
 
 _SEGMENT: Final = 16 << 20  # B of one file at most, unless one request is larger
@@ -41,8 +42,9 @@ class FileStorage:
         self.max_bytes = max_bytes
         self.segment_bytes = min(_SEGMENT, max_bytes // _SEGMENTS)
         self.lock = threading.Lock()
-        self.torn = 0  # requests at the ends of files that were being written when an earlier run was killed
+        self.torn = 0  # requests that an earlier run did not write to their end
         self._sync = fsync
+        self._closed = False
         self._shelves: dict[tuple[str, Signal], Shelf] = {}
         self._queues: dict[Shelf, SpoolQueue] = {}
         self._directory = Directory(self.path, create=create_directory)
@@ -59,7 +61,7 @@ class FileStorage:
     @property
     def file_bytes(self) -> int:
         """What all files take."""
-        return sum(shelf.file_bytes for shelf in self._shelves.values())
+        return sum(shelf.file_bytes for shelf in tuple(self._shelves.values()))
 
     def open(self, exporter_id: str, signal: Signal, lost: Callable[[str, int], None], notices: Notices) -> SpoolQueue:
         """The queue of one exporter and signal, with what an earlier run left in it. Raises StorageError."""
@@ -68,6 +70,10 @@ class FileStorage:
             if shelf in self._queues:
                 raise StorageError(f"{self.path}: the queue of {exporter_id} for {signal} is open already")
             queue = SpoolQueue(self, shelf, lost, notices)
+            if shelf.torn:
+                queue.say("warning", "The spool ends in a request that was not written to its end. Leaving it out.",
+                          torn_bytes=shelf.torn, directory=self.path)  # fmt: skip
+                shelf.torn = 0
             self._queues[shelf] = queue
             return queue
 
@@ -90,7 +96,7 @@ class FileStorage:
         items, error = shelf.evict()
         teller = queue or next(iter(self._queues.values()), None)
         if queue is not None:
-            losses.add(queue, "evicted", items)
+            losses.add(queue.lost, "evicted", items)
         if teller is not None and items:
             whose = {} if queue else {"exporter": shelf.exporter_id, "signal": shelf.signal}
             teller.say("error", "The spool is full. Dropping the oldest data.", cause="spool_full", directory=self.path,
@@ -110,5 +116,30 @@ class FileStorage:
         for queue in list(self._queues.values()):
             queue.release()
         with self.lock:
-            if not self._shelves_closed():
+            if not self._closed:
+                self._closed = True
                 self._directory.close()
+
+    def _load(self) -> None:
+        names, self.foreign = self._directory.names()
+        for _, text in names:
+            check_version(self._directory.fd, text)  # of all, before any of them is changed
+        for name, text in names:
+            segment = self._shelf(name.exporter_id, name.signal).load(name, text)
+            if segment is None:
+                self.foreign.append(text)
+            elif segment.torn:
+                self.torn += 1
+        for shelf in self._shelves.values():
+            for segment in list(shelf.segments):
+                shelf.tidy(segment)
+
+    def _shelf(self, exporter_id: str, signal: Signal) -> Shelf:
+        key = (exporter_id, signal)
+        if key not in self._shelves:
+            self._shelves[key] = Shelf(self._directory, exporter_id, signal, sync=self._sync)
+        return self._shelves[key]
+
+    def _may_lose(self, shelf: Shelf) -> bool:
+        queue = self._queues.get(shelf)
+        return queue is None or queue.used

@@ -15,6 +15,7 @@ TRANSPORTS = {TCP: "tcp", UDP: "udp"}
 NETWORK_TYPES = {4: "ipv4", 6: "ipv6"}
 END_REASONS = {1: "closed", 2: "reset", 3: "failed", 4: "timeout", 5: "aborted", 6: "idle", 7: "shutdown"}
 OWNER_RULES = {0: "unknown", 1: "connect", 2: "receive", 3: "send", 4: "close", 5: "listing"}
+CAUSE_FAILED, CAUSE_TIMEOUT, CAUSE_SHUTDOWN = 3, 4, 7
 # Kernel TCP state -> network.connection.state (RFC 9293 words, semantic conventions v1.44.0).
 STATES = {
     1: "established",
@@ -62,9 +63,7 @@ class EventColumns:
     rtt: NDArray[np.float64]
     retransmits: NDArray[np.uint32]
     resource: NDArray[np.uint32]  # index of the encoded Resource
-    extra: NDArray[
-        np.uint32
-    ]  # row in a Texts of ready-encoded LogRecord attributes (field 6, with tag and length); 0 none
+    extra: NDArray[np.uint32]  # row in a Texts of ready-encoded attributes of the record (with tag and length); 0 none
 
     def __len__(self) -> int:
         """How many events."""

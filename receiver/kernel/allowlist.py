@@ -20,6 +20,7 @@ PROGRAMS: Final = frozenset(
         "tp_btf/inet_sock_set_state",
         "iter/bpf_map_elem",
         "iter/task_file",
+        "iter/tcp",
         "uprobe",
     }
 )
@@ -48,6 +49,7 @@ HELPERS: Final = {
     133: "ringbuf_discard",
     134: "ringbuf_query",
     158: "get_current_task_btf",
+    162: "sock_from_file",
     175: "task_pt_regs",
 }
 BENCH_HELPERS: Final = {181: "loop"}

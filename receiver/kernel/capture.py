@@ -34,6 +34,11 @@ PROGRAMS: Final = {
     "weir_send": "owners of accepted connections that send first",
 }
 PASS: Final = "weir_pass"  # noqa: S105 no password
+# In this order: the first names owners, the second only adds what is left.
+LISTING: Final = {
+    "weir_list_files": "owners of connections that are older than Weir, before they are used",
+    "weir_list_sockets": "connections that are older than Weir and that no visible process has open, before they are used",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class Attached:
 
     programs: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+    listed: int = 0  # sockets that were there before
 
 
 def ring_bytes(mib: int) -> int:
@@ -79,10 +85,8 @@ class Capture:
         self._owner = btf.dtype("weir_owner")
         self._bss_at = btf.variables(".bss")
         size = self.options.ring_bytes
-        self._object.resize("events", size)
-        self._object.resize("flows", self.options.max_flows)
-        self._set_constants(btf.variables(".rodata"), size)
-        self._object.load()
+        self._prepare(btf)
+        self._load_what_can_be()
         self.ring = Ring(self._object.map_fd("events"), size, EVENT.itemsize)
         key = btf.dtype("weir_owner_key")
         self._newcomers = Ring(self._object.map_fd("newcomers"), _NEWCOMERS, key.itemsize)
@@ -97,6 +101,24 @@ class Capture:
         self._owners_fd = self._object.map_fd("owners")
         length = max(offset for offset in self._bss_at.values()) + 8
         self._bss = mmap.mmap(self._object.map_fd(".bss"), -(-length // mmap.PAGESIZE) * mmap.PAGESIZE)
+
+    def _prepare(self, btf: Btf) -> None:
+        self._object.resize("events", self.options.ring_bytes)
+        self._object.resize("flows", self.options.max_flows)
+        self._set_constants(btf.variables(".rodata"), self.options.ring_bytes)
+
+    def _load_what_can_be(self) -> None:
+        """With the listing; without, where this kernel has not what it needs (Linux 5.11)."""
+        try:
+            self._object.load()
+        except KernelError as error:
+            self._object.close()
+            self._object = BpfObject(objects.read("flow"), "weir_flow")
+            for program, what in LISTING.items():
+                self._object.skip(program)
+                self.attached.missing[program] = f"{what}: {error}"
+            self._prepare(Btf(self._object.btf()))
+            self._object.load()
 
     def _set_constants(self, at: dict[str, int], size: int) -> None:
         own = os.stat("/proc/self/ns/pid")  # noqa: PTH116 a namespace link, not a file
@@ -126,7 +148,26 @@ class Capture:
                 if PROGRAMS[name] == "flows":
                     raise
                 self.attached.missing[name] = str(error)
+        self._list()
         return self.attached
+
+    def _list(self) -> None:
+        """Add the open sockets that are older than Weir; events come in meanwhile, and win."""
+        struct.pack_into("<B", self._bss, self._bss_at["listing"], 1)
+        try:
+            for name in LISTING:
+                if name in self.attached.missing:
+                    continue
+                try:
+                    link = self._object.attach_iterator(name)
+                    _read_all(link)
+                    link.close()
+                    self.attached.programs.append(name)
+                except (KernelError, OSError) as error:
+                    self.attached.missing[name] = f"{LISTING[name]}: {error}"
+        finally:
+            struct.pack_into("<B", self._bss, self._bss_at["listing"], 0)
+        (self.attached.listed,) = struct.unpack_from("<Q", self._bss, self._bss_at["listed"])
 
     def wait(self, timeout: float) -> bool:
         """Return after `timeout` seconds, sooner if a quarter of the ring is full (True) or a newcomer was seen."""
@@ -167,14 +208,7 @@ class Capture:
             return b""
         struct.pack_into("<Q", self._bss, self._bss_at["pass_update_interval"], update_interval)
         struct.pack_into("<B", self._bss, self._bss_at["pass_shutdown"], shutdown)
-        fd = open_iterator(self._pass)
-        try:
-            parts = []
-            while part := os.read(fd, _READ):
-                parts.append(part)
-        finally:
-            os.close(fd)
-        return b"".join(parts)
+        return _read_all(self._pass)
 
     def finish(self) -> Iterator[bytes]:
         """The last reports of every open flow, pass by pass; from here on no new flow is observed."""
@@ -229,6 +263,23 @@ class Capture:
         self._newcomers.close()
         self._bss.close()
         self._object.close()
+
+
+def _read_all(link: Link) -> bytes:
+    """Everything that one walk of an iterator writes."""
+    fd = open_iterator(link)
+    parts: list[bytes] = []
+    try:
+        while True:
+            try:
+                part = os.read(fd, _READ)
+            except BlockingIOError:  # so many elements without a word that the kernel makes a pause
+                continue
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+    finally:
+        os.close(fd)
 
 
 def own_netns() -> int:

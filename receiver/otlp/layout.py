@@ -1,15 +1,15 @@
-"""The shape of a flow event in, the template of its LogRecord out: the bytes it shares, and where the others go."""
+"""The shape of a flow event in, the template of its record or span out: the bytes it shares, and where the others go."""
 
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from receiver.flows.columns import (
     END_REASONS,
-    EVENT_NAMES,
     KIND_END,
     KIND_START,
     OWNER_RULES,
@@ -59,35 +59,46 @@ class Shape:
 
 
 class Template:
-    """A record of one shape: `data` with zeros where `dtype` has fields.
+    """A record of one shape: `data` with zeros where `dtype` has fields. Each signal has a subclass.
 
-    `patches` and `text_patches` name the column that fills each field; `texts` is the width class of each text in it;
-    the time of observation stands at `observed`.
+    `patches` and `text_patches` name the column that fills each field; `texts` is the width class of each text in it.
+    `sampling` is how many flows one that is kept stands for.
     """
 
-    def __init__(self, shape: Shape, families: Sequence[str], strings: Fragments, severities: Fragments) -> None:
+    ATTRIBUTE: ClassVar[int]  # the number of the record's field `attributes`
+
+    def __init__(
+        self, shape: Shape, families: Sequence[str], strings: Fragments, extras: Fragments, sampling: int = 1
+    ) -> None:
         self.shape = shape
-        self._strings = strings
+        self._strings, self._sampling = strings, sampling
         self._parts: list[bytes] = []
         self._size = 0
         self._holes: list[tuple[str, str, int]] = []  # column, numpy format, offset
-        self._times()
+        self._before()
         self._addresses(families)
         self._constants()
         self._identity()
         self._measures()
         if shape.extra:
-            width = severities[shape.extra].width
+            width = extras[shape.extra].width
             self._hole("extra", f"V{width}", width)
         else:
-            self._raw(b"\x10\x09")  # severity INFO
+            self._without_extra()
         self._close()
 
+    def _before(self) -> None:
+        """What stands before the attributes."""
+        raise NotImplementedError
+
+    def _without_extra(self) -> None:
+        """What `extra` would bring beside its attributes."""
+
     def _close(self) -> None:
-        start = wire.tag(2, 2) + wire.varint(self._size)  # ScopeLogs.log_records
+        start = wire.tag(2, 2) + wire.varint(self._size)  # ScopeLogs.log_records, ScopeSpans.spans
         self.data: NDArray[np.uint8] = np.frombuffer(start + b"".join(self._parts), np.uint8).copy()
         self.width = len(self.data)
-        self.observed = len(start) + self._observed
+        self.begins = len(start)
         self.dtype = np.dtype(
             {
                 "names": [f"f{number}" for number in range(len(self._holes))],
@@ -111,13 +122,13 @@ class Template:
         self._holes.append((column, form, self._size))
         self._raw(bytes(width))
 
-    def _text(self, key: str, value: str) -> None:
-        self._raw(wire.block(6, wire.key_value(key, value)))
+    def _constant(self, key: str, value: str | int) -> None:
+        self._raw(wire.block(self.ATTRIBUTE, wire.key_value(key, value)))
 
     def _open(self, key: str, rest: int) -> None:
         """An attribute up to its value field; `rest` is how many bytes follow."""
         name = wire.block(1, key.encode())
-        self._raw(wire.tag(6, 2) + wire.varint(len(name) + rest) + name)
+        self._raw(wire.tag(self.ATTRIBUTE, 2) + wire.varint(len(name) + rest) + name)
 
     def _value(self, key: str, prefix: bytes, column: str, form: str, width: int) -> None:
         """An attribute whose AnyValue is `prefix` and then `width` bytes of `column`."""
@@ -141,14 +152,6 @@ class Template:
         width = self._strings[number].width
         self._open(f"{prefix}.address", width)
         self._hole(end, f"V{width}", width)
-
-    def _times(self) -> None:
-        self._raw(b"\x09")
-        self._hole("time", "<u8", 8)
-        self._raw(b"\x59")
-        self._observed = self._size
-        self._raw(bytes(8))
-        self._raw(wire.block(12, EVENT_NAMES[self.shape.kind].encode()))
 
     def _addresses(self, families: Sequence[str]) -> None:
         shape = self.shape
@@ -178,7 +181,9 @@ class Template:
         }
         for key, word in words.items():
             if word:
-                self._text(key, word)
+                self._constant(key, word)
+        if self._sampling > 1:
+            self._constant("weir.flow.sampling.factor", self._sampling)
 
     def _identity(self) -> None:
         self._string("weir.flow.id", "flow_id", FLOW_ID_WIDTH)

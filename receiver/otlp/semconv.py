@@ -19,6 +19,7 @@ WEIR_ATTRIBUTES = {
     "weir.flow.receive.packets": "int",
     "weir.flow.rtt": "double",
     "weir.flow.retransmits": "int",
+    "weir.flow.sampling.factor": "int",
     "weir.flow.nat.destination.address": "string",
     "weir.flow.nat.destination.port": "int",
     "weir.process.owner_rule": "string",

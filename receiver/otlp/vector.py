@@ -136,3 +136,10 @@ def severity_fragments(longest: int) -> Fragments:
     return Fragments(
         longest, lambda length, top: b"\x10" + padded(9, 1 + top - length), _tops(longest, lambda _: _STEP)
     )
+
+
+def dropped_fragments(longest: int) -> Fragments:
+    """Ready attributes of a Span after its dropped_attributes_count, none, whose varint takes up the slack."""
+    return Fragments(
+        longest, lambda length, top: b"\x50" + padded(0, 1 + top - length), _tops(longest, lambda _: _STEP)
+    )
