@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from receiver.flows.addresses import Addresses
-from receiver.flows.columns import KIND_SAMPLE, TCP, EventColumns
+from receiver.flows.columns import CAUSE_SHUTDOWN, KIND_END, KIND_SAMPLE, TCP, EventColumns
 from receiver.flows.community_id import community_ids
 
 Records = NDArray[np.void]
@@ -20,6 +20,19 @@ def event_rows(records: Records) -> NDArray[np.bool_]:
     """Which records are events; the others are samples for the metrics only."""
     rows: NDArray[np.bool_] = records["kind"] != KIND_SAMPLE
     return rows
+
+
+def span_rows(records: Records) -> NDArray[np.bool_]:
+    """Which records are spans too: the ends of flows whose start was seen; one that shutdown cuts off has not ended."""
+    rows: NDArray[np.bool_] = (records["kind"] == KIND_END) & (records["end_cause"] != CAUSE_SHUTDOWN)
+    rows &= start_seen(records)
+    return rows
+
+
+def start_seen(records: Records) -> NDArray[np.bool_]:
+    """Of which records the flow's start is known."""
+    seen: NDArray[np.bool_] = (records["flags"] & START_SEEN > 0) & (records["start_time"] > 0)
+    return seen
 
 
 def events_of(
@@ -36,8 +49,7 @@ def events_of(
     asked_text = np.zeros(len(records), np.uint32)
     if differs.any():
         asked_text[differs] = addresses.rows(asked[differs])
-    seen = (records["flags"] & START_SEEN > 0) & (records["start_time"] > 0)
-    duration = np.where(seen, (records["time"] - records["start_time"]) * _NANO, np.nan)
+    duration = np.where(start_seen(records), (records["time"] - records["start_time"]) * _NANO, np.nan)
     connect = records["connect_duration"]
     tcp = records["transport"] == TCP
     return EventColumns(

@@ -4,7 +4,7 @@ What log records and spans share; each of them says what its template is.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, ClassVar, TypeAlias
@@ -72,7 +72,6 @@ class EventEncoder:
     """
 
     TEMPLATE: ClassVar[type[Template]]
-    EXTRAS: ClassVar[Callable[[int], vector.Fragments]]
 
     def __init__(
         self,
@@ -91,7 +90,7 @@ class EventEncoder:
             raise ValueError(message)
         self._tables = {"local": addresses, "peer": addresses, "asked": addresses, "extra": extras}
         self._strings = vector.string_fragments(addresses.width)
-        self._extras = type(self).EXTRAS(extras.width)
+        self._extras = self.extra_fragments(extras.width)
         self._fragments = dict.fromkeys(self._tables, self._strings) | {"extra": self._extras}
         self._families = tuple(families)
         self._owner_rule, self._sampling = owner_rule, sampling
@@ -116,6 +115,11 @@ class EventEncoder:
             runs = self._records(columns.take(rows))
             out += pack(runs, resources, self._scope, self._max_bytes)
         return out
+
+    @staticmethod
+    def extra_fragments(longest: int) -> vector.Fragments:
+        """The widths of what `extras` holds, up to `longest` bytes."""
+        raise NotImplementedError
 
     def forms(self, columns: EventColumns) -> Forms:
         """What the template's patches name, but for the texts."""

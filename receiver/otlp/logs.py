@@ -38,13 +38,17 @@ class LogEncoder(EventEncoder):
     """Encodes flow events as LogRecords."""
 
     TEMPLATE = LogTemplate
-    EXTRAS = staticmethod(vector.severity_fragments)
     _observed: NDArray[np.uint8]
 
     def encode(self, columns: EventColumns, observed_time: int, resources: Sequence[bytes]) -> list[Encoded]:
         """Requests with every event once, as `requests`; `observed_time` is unix ns."""
         self._observed = np.frombuffer(observed_time.to_bytes(8, "little"), np.uint8)
         return self.requests(columns, resources)
+
+    @staticmethod
+    def extra_fragments(longest: int) -> vector.Fragments:
+        """Attributes with the severity."""
+        return vector.severity_fragments(longest)
 
     def prepare(self, template: LogTemplate) -> None:
         """Write the time of observation into it."""

@@ -50,9 +50,8 @@ class SpanEncoder(EventEncoder):
     """
 
     TEMPLATE = SpanTemplate
-    EXTRAS = staticmethod(vector.dropped_fragments)
 
-    def __init__(  # noqa: PLR0913 as its parent
+    def __init__(
         self,
         entropy: Callable[[int], bytes],
         addresses: Texts,
@@ -76,6 +75,11 @@ class SpanEncoder(EventEncoder):
             message = f"event {row}: no span without a start"
             raise ValueError(message)
         return self.requests(columns, resources)
+
+    @staticmethod
+    def extra_fragments(longest: int) -> vector.Fragments:
+        """Attributes with the count of those dropped."""
+        return vector.dropped_fragments(longest)
 
     def forms(self, columns: EventColumns) -> Forms:
         """Also the ids and the start."""
