@@ -13,6 +13,7 @@ from receiver.enrich.own import own_resource
 from receiver.intake import Intake, Place
 from receiver.kernel.source import Source
 from receiver.ledger import SIGNALS, Ledger, Signal
+from receiver.logs import get_logger
 from receiver.otlp.encoded import Encoded
 from receiver.otlp.metrics import Instrument, encode_metrics, points
 from receiver.otlp.resource import encode_resource
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from receiver.export.exporter import Exporter
     from receiver.export.storage import FileStorage
 
+log = get_logger("weir")
 OWN_SCOPE: Final = "weir.self"
 _PAGE: Final = 4096
 
@@ -42,13 +44,15 @@ class Service:
         self._place = Place(environ, namespaces, host_attributes(namespaces, environ))
         self._own = [encode_resource(own_resource(self._place.host, __version__))]
         self._servers: dict[str, HttpServer] = {}
-        self._storages: dict[str, FileStorage] = self._open_storages(config)
+        self._storages: dict[str, FileStorage] = {}
         try:
+            self._open_storages(config)
             self.exporters = {name: self._exporter(name, config) for name in wanted(config)}
             self._build_servers(config)
         except ValueError:
             self._release()
             raise
+        self._say_strangers()
         self.intake = self._intake(source)
         self.intake.connect(list(self.exporters.values()), self._connected)
 
@@ -70,8 +74,37 @@ class Service:
             {signal: [e.id for e in self.exporters.values() if signal in e.signals] for signal in SIGNALS}
         )
 
-    def _open_storages(self, config: "Config") -> "dict[str, FileStorage]":
-        return {}
+    def _open_storages(self, config: "Config") -> None:
+        """The file_storage extensions that are asked for and not open yet."""
+        for name in config.service.extensions:
+            if name.partition("/")[0] != "file_storage":
+                continue
+            from receiver.export.storage import FileStorage  # noqa: PLC0415 only where one is asked for
+
+            settings = _extension(config, name)
+            size = settings.max_size_mib << 20
+            if name in self._storages and self._storages[name].path == settings.directory:
+                self._storages[name].change(max_bytes=size, fsync=settings.fsync)
+                continue
+            if name in self._storages:
+                raise ValueError(f"extensions::{name}::directory: cannot be changed while Weir runs: restart it")
+            try:
+                self._storages[name] = FileStorage(
+                    settings.directory, max_bytes=size, fsync=settings.fsync, create_directory=settings.create_directory
+                )
+            except StorageError as error:
+                raise ValueError(f"extensions::{name}::directory: {error}") from error
+
+    def _say_strangers(self) -> None:
+        for storage in self._storages.values():
+            for stranger in storage.strangers():
+                log.warning(
+                    "The spool holds data of an exporter that does not use it.", exporter=stranger.exporter_id,
+                    data_type=stranger.signal, items=stranger.items, bytes=stranger.size, directory=storage.path,
+                )  # fmt: skip
+            if storage.foreign:
+                log.warning("The spool's directory holds files that are not Weir's.", directory=storage.path,
+                            files=storage.foreign[:10])  # fmt: skip
 
     def _build_servers(self, config: "Config") -> None:
         """The HTTP endpoints that are asked for and not there yet; AddressError for one that cannot be listened on."""
@@ -151,6 +184,7 @@ class Service:
         old, before = self.config, dict(self.exporters)
         same = {name for name in before.keys() & wanted(config).keys() if _all_of(name, old) == _all_of(name, config)}
         self._move_servers(config)
+        self._open_storages(config)
         made = {name: self._exporter(name, config, before.get(name)) for name in wanted(config).keys() - same}
         deadline = time.monotonic() + config.service.shutdown_timeout
         self.config = config
@@ -171,6 +205,8 @@ class Service:
                 exporter.stop(deadline)
         for exporter in made.values():
             exporter.start()
+        for name in self._storages.keys() - set(config.service.extensions):
+            self._storages.pop(name).close()
 
     def _move_servers(self, config: "Config") -> None:
         """Servers whose settings changed; where that fails, the old ones serve again."""

@@ -77,7 +77,6 @@ BAD = [
     ("receivers: {ebpf: {dns: {enabled: yes}}}", "receivers::ebpf::dns::enabled: Input should be a valid boolean"),
     ("receivers: {ebpf: {dns: {enabled: true}}}", "receivers::ebpf::dns::enabled: not available in this version"),
     ("receivers: {ebpf: {l7: {enabled: true}}}", "receivers::ebpf::l7::enabled: not available in this version"),
-    ("receivers: {ebpf: {sample: {flows: 10}}}", "receivers::ebpf::sample::flows: not available in this version"),
     ("receivers: {otlp: {}}", "receivers::otlp: unknown type 'otlp'"),
     ("receivers: {ebpf/2: {}}", "receivers: exactly one ebpf receiver is needed, there are 2"),
     ("exporters: {otlp_grpc: {endpoint: ''}}", 'exporters::otlp_grpc::endpoint: requires a non-empty "endpoint"'),
@@ -107,7 +106,44 @@ BAD = [
     ),
     (
         "exporters: {otlp_grpc: {sending_queue: {storage: file_storage}}}",
-        "exporters::otlp_grpc::sending_queue::storage: not available",
+        "exporters::otlp_grpc::sending_queue::storage: 'file_storage' is not listed in service::extensions",
+    ),
+    (
+        "exporters: {otlp_grpc: {sending_queue: {storage: zpages}}}",
+        "exporters::otlp_grpc::sending_queue::storage: 'zpages' is no file_storage extension",
+    ),
+    (
+        "exporters: {otlp_grpc: {sending_queue: {storage: file_storage/other}}}",
+        "exporters::otlp_grpc::sending_queue::storage: 'file_storage/other' is not configured under extensions",
+    ),
+    (
+        "exporters: {otlp_grpc: {auth: {authenticator: bearertokenauth}}}",
+        "exporters::otlp_grpc::auth::authenticator: 'bearertokenauth' is not configured under extensions",
+    ),
+    (
+        "exporters: {otlp_grpc: {auth: {authenticator: b}, headers: {authorization: x}}}",
+        "exporters::otlp_grpc: auth and a header authorization exclude each other",
+    ),
+    ("extensions: {bearertokenauth: {}}", "extensions::bearertokenauth: exactly one of token and filename is needed"),
+    (
+        "exporters: {otlp_grpc: {sending_queue: {storage: file_storage, wait_for_result: true}}}",
+        "exporters::otlp_grpc::sending_queue: wait_for_result and storage exclude each other",
+    ),
+    (
+        "exporters: {otlp_grpc: {sending_queue: {enabled: false, batch: {}}}}",
+        "exporters::otlp_grpc::sending_queue: batch needs the queue: enabled is false",
+    ),
+    (
+        "exporters: {otlp_grpc: {sending_queue: {batch: {max_size: 5}}}}",
+        "exporters::otlp_grpc::sending_queue::batch: max_size must be 0, or at least min_size",
+    ),
+    (
+        "exporters: {otlp_grpc: {sending_queue: {batch: {flush_timeout: 0s}}}}",
+        "exporters::otlp_grpc::sending_queue::batch: flush_timeout must be greater than 0s",
+    ),
+    (
+        "exporters: {otlp_grpc: {sending_queue: {sizer: items, queue_size: 9, batch: {min_size: 10}}}}",
+        "exporters::otlp_grpc::sending_queue: batch::min_size must not be larger than queue_size",
     ),
     ("exporters: {kafka: {}}", "exporters::kafka: unknown type 'kafka' (known: otlp_grpc, otlp, debug)"),
     ("exporters: []", "exporters: must be a map of ids"),
@@ -124,8 +160,13 @@ BAD = [
     ),
     (
         "service: {pipelines: {traces: {receivers: [ebpf], exporters: [otlp_grpc]}}}",
-        "service::pipelines::traces: not available",
+        "service::pipelines::traces: no receiver makes spans (set receivers::ebpf::flows::spans)",
     ),
+    (
+        "receivers: {ebpf: {flows: {spans: true}}}",
+        "receivers::ebpf::flows::spans: spans leave by a traces pipeline, and there is none",
+    ),
+    ("receivers: {ebpf: {sample: {flows: 0}}}", "receivers::ebpf::sample::flows: Input should be"),
     (
         "service: {pipelines: {profiles: {receivers: [ebpf], exporters: [otlp_grpc]}}}",
         "service::pipelines::profiles: unknown signal",
@@ -278,3 +319,32 @@ def test_the_collector_examples_have_a_pipeline_for_each_signal_and_refer_to_wha
         for kind, names in pipeline.items():
             assert set(names) <= tree[kind].keys()
     assert set(tree["service"].get("extensions", ())) <= tree.get("extensions", {}).keys()
+
+
+def test_a_durable_queue_and_a_token_are_valid_where_their_extensions_are_on() -> None:
+    made = load(
+        [
+            "yaml:" + MINIMAL,
+            """yaml:
+extensions: {file_storage/a: {directory: /tmp/x}, bearertokenauth: {token: secret}}
+exporters: {otlp_grpc: {auth: {authenticator: bearertokenauth}, sending_queue: {storage: file_storage/a}}}
+service: {extensions: [file_storage/a, bearertokenauth]}
+""",
+        ],
+        environ={},
+    )
+    assert made.exporters["otlp_grpc"].sending_queue.limited is False
+    shown = config.dump(made)
+    assert "secret" not in shown
+    assert "secret" in config.dump(made, redact=False)
+
+
+def test_what_the_sizes_of_a_batch_count() -> None:
+    def sizer(text: str) -> str:
+        made = load(["yaml:" + MINIMAL, f"yaml:exporters: {{otlp_grpc: {{sending_queue: {text}}}}}"], environ={})
+        return str(made.exporters["otlp_grpc"].sending_queue.batch_sizer)
+
+    assert sizer("{batch: {}}") == "items"
+    assert sizer("{sizer: bytes, batch: {}}") == "bytes"
+    assert sizer("{sizer: requests, batch: {}}") == "items"
+    assert sizer("{sizer: bytes, batch: {sizer: items}}") == "items"

@@ -10,7 +10,7 @@ from receiver.config import exporters, service
 from receiver.config.errors import ConfigError
 from receiver.config.receiver import Ebpf
 from receiver.config.strict import Strict
-from receiver.config.unbuilt import TEXT, UNBUILT_EXTENSIONS, UNBUILT_SIGNALS, unbuilt
+from receiver.config.unbuilt import TEXT, UNBUILT_EXTENSIONS, unbuilt
 
 SIGNALS: Final = ("logs", "metrics", "traces")
 RECEIVERS: Final[dict[str, type[Strict]]] = {"ebpf": Ebpf}
@@ -113,8 +113,6 @@ def _references(
         signal = name.partition("/")[0]
         if signal not in SIGNALS:
             errors.append(f"{path}: unknown signal {signal!r} (known: {', '.join(SIGNALS)})")
-        elif signal in UNBUILT_SIGNALS:
-            errors.append(f"{path}: {TEXT}")
         for kind, ids, known in (
             ("receivers", pipeline.receivers, receivers),
             ("exporters", pipeline.exporters, found),
@@ -123,6 +121,7 @@ def _references(
             errors += [
                 f"{path}::{kind}: {item!r} stands twice" for item in sorted({i for i in ids if ids.count(i) > 1})
             ]
+    _spans(made, receivers, errors)
     _uses(made, found, extensions, errors)
     for name in made.extensions:
         kind = name.partition("/")[0]
@@ -130,6 +129,19 @@ def _references(
             errors.append(f"service::extensions: {name!r} is not configured")
         elif kind in UNBUILT_EXTENSIONS:
             errors.append(f"service::extensions: {name}: {TEXT}")
+
+
+def _spans(made: service.Service, receivers: Mapping[str, Any], errors: list[str]) -> None:
+    """Spans and a pipeline for them: the one without the other would silently do nothing."""
+    wanted = [name for name, receiver in receivers.items() if receiver.flows.spans]
+    pipelines = [name for name in made.pipelines if name.partition("/")[0] == "traces"]
+    if wanted and not pipelines:
+        errors.append(f"receivers::{wanted[0]}::flows::spans: spans leave by a traces pipeline, and there is none")
+    if receivers and not wanted:
+        errors += [
+            f"service::pipelines::{name}: no receiver makes spans (set receivers::{next(iter(receivers))}::flows::spans)"
+            for name in pipelines
+        ]
 
 
 def _uses(made: service.Service, found: Mapping[str, Any], extensions: Mapping[str, Any], errors: list[str]) -> None:

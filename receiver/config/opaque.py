@@ -8,7 +8,8 @@ _REDACTED = "[REDACTED]"
 
 
 def _opaque(value: str, info: Any) -> str:
-    return value if info.context and info.context.get("unredacted") else _REDACTED
+    shown = not value or (info.context and info.context.get("unredacted"))
+    return value if shown else _REDACTED
 
 
 Opaque = Annotated[str, PlainSerializer(_opaque, return_type=str, when_used="json")]

@@ -91,7 +91,7 @@ class Filter(Strict):
 class Sample(Strict):
     """Sampling of events."""
 
-    flows: int = Field(1, ge=1, description="Keep one flow in N; metrics count all.")
+    flows: int = Field(1, ge=1, le=1_000_000_000, description="Keep one flow in N; metrics count all.")
 
 
 class Process(Strict):

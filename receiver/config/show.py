@@ -49,11 +49,12 @@ def full_yaml() -> str:
         "extensions:",
     ]
     for name, schema in service.EXTENSIONS.items():
-        lines += [f"  {name}: # {schema.__doc__}", *_lines(schema, 2)]
+        lines += [f"  {name}: # {schema.__doc__}", *_lines(schema, 2, _EXAMPLES.get(name))]
     lines += ["service:", *_lines(service.Service, 1, {"pipelines": _PIPELINES})]
     return "\n".join(lines) + "\n"
 
 
+_EXAMPLES = {"bearertokenauth": {"filename": "/run/secrets/weir/token"}}  # a setting without a default that is valid
 _PIPELINES = {
     signal: {"receivers": ["ebpf"], "exporters": ["otlp_grpc"]} for signal in ("logs", "metrics")
 }  # fmt: skip

@@ -6,7 +6,6 @@ from typing import Any, Final
 _ON: Callable[[Any], bool] = bool
 # (path, whether it asks for what is not there). `*` stands for any id.
 UNBUILT: Final[tuple[tuple[str, Callable[[Any], bool]], ...]] = (
-    ("receivers::ebpf::flows::spans", _ON),
     ("receivers::ebpf::dns::enabled", _ON),
     ("receivers::ebpf::include::ports", _ON),
     ("receivers::ebpf::include::cidrs", _ON),
@@ -18,7 +17,6 @@ UNBUILT: Final[tuple[tuple[str, Callable[[Any], bool]], ...]] = (
     ("receivers::ebpf::exclude::executables", _ON),
     ("receivers::ebpf::exclude::cgroups", _ON),
     ("receivers::ebpf::exclude::directions", _ON),
-    ("receivers::ebpf::sample::flows", lambda value: value != 1),
     ("receivers::ebpf::process::command_args", _ON),
     ("receivers::ebpf::unix::enabled", _ON),
     ("receivers::ebpf::kubernetes::enabled", lambda value: value is True),
@@ -28,11 +26,9 @@ UNBUILT: Final[tuple[tuple[str, Callable[[Any], bool]], ...]] = (
     ("receivers::ebpf::peers", _ON),
     ("receivers::ebpf::service_graph::enabled", _ON),
     ("receivers::ebpf::l7::enabled", _ON),
-    ("exporters::*::sending_queue::storage", _ON),
     ("service::telemetry::metrics::readers", _ON),
 )
-UNBUILT_EXTENSIONS: Final = frozenset({"file_storage", "observer"})
-UNBUILT_SIGNALS: Final = frozenset({"traces"})
+UNBUILT_EXTENSIONS: Final = frozenset({"observer"})
 TEXT: Final = "not available in this version"
 
 
