@@ -162,3 +162,19 @@ def test_an_end_copied_before_the_pass_is_counted_once() -> None:
     assert ends["flags"].tolist() == [3, 3, 7]
     up_to_date = records(record(instance_id=5, flags=7, transmit_bytes=100, counted_transmit=60))
     assert last.settle(up_to_date) is up_to_date
+
+
+def test_resets_count_at_the_side_that_sent_and_at_the_one_that_met_them() -> None:
+    table = SeriesTable(limit=8)
+    made = records(
+        record(flags=3, end_cause=2, error=0),  # sent by this side
+        record(flags=3, end_cause=2, error=104),
+        record(flags=3, end_cause=2, error=32),
+        record(flags=2, end_cause=3, error=111),
+        record(flags=2, end_cause=3, error=113),  # unreachable: nobody reset
+        record(flags=3, end_cause=1, error=0),
+    )
+    table.add(made, resources(6), 1)
+    assert (int(table.resets_sent.sum()), int(table.resets_received.sum())) == (1, 3)
+    table.handed_over(2, delta=True)
+    assert (int(table.resets_sent.sum()), int(table.resets_received.sum())) == (0, 0)

@@ -15,7 +15,7 @@ TRANSPORTS = {TCP: "tcp", UDP: "udp"}
 NETWORK_TYPES = {4: "ipv4", 6: "ipv6"}
 END_REASONS = {1: "closed", 2: "reset", 3: "failed", 4: "timeout", 5: "aborted", 6: "idle", 7: "shutdown"}
 OWNER_RULES = {0: "unknown", 1: "connect", 2: "receive", 3: "send", 4: "close", 5: "listing"}
-CAUSE_FAILED, CAUSE_TIMEOUT, CAUSE_SHUTDOWN = 3, 4, 7
+CAUSE_RESET, CAUSE_FAILED, CAUSE_TIMEOUT, CAUSE_SHUTDOWN = 2, 3, 4, 7
 # Kernel TCP state -> network.connection.state (RFC 9293 words, semantic conventions v1.44.0).
 STATES = {
     1: "established",

@@ -4,6 +4,7 @@ A series is one (Resource, role, server address, server port, transport, network
 beyond what earlier samples of the same socket already counted, so open flows count before they end, and once.
 """
 
+import errno
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from receiver.flows.addresses import address_words
-from receiver.flows.columns import KIND_END, KIND_SAMPLE, KIND_UPDATE, ROLE_SERVER, ROLE_UNKNOWN
+from receiver.flows.columns import (
+    CAUSE_FAILED,
+    CAUSE_RESET,
+    KIND_END,
+    KIND_SAMPLE,
+    KIND_UPDATE,
+    ROLE_SERVER,
+    ROLE_UNKNOWN,
+)  # fmt: skip
 from receiver.flows.table import KeyTable, Slots
 
 Records = NDArray[np.void]
@@ -22,6 +31,8 @@ COUNTED: Final = 4
 IDLE_INTERVALS: Final = 10
 _U: Final = np.uint64
 _KEY_WORDS: Final = 5
+# Columns of the table that count up.
+_COUNTS: Final = ("transmit", "receive", "retransmits", "connections", "resets_sent", "resets_received")
 
 # Upper bounds in seconds (inclusive), as the semantic conventions' own duration histograms are spaced.
 DURATION_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 60.0, 300.0)
@@ -110,6 +121,8 @@ class SeriesTable:
     receive: NDArray[np.uint64] = field(init=False)
     retransmits: NDArray[np.uint64] = field(init=False)
     connections: NDArray[np.uint64] = field(init=False)
+    resets_sent: NDArray[np.uint64] = field(init=False)
+    resets_received: NDArray[np.uint64] = field(init=False)
     active: NDArray[np.int64] = field(init=False)
     start: NDArray[np.uint64] = field(init=False)
     idle: NDArray[np.uint16] = field(init=False)
@@ -123,9 +136,8 @@ class SeriesTable:
     def _allocate(self) -> None:
         size = self.keys.size + 1
         self.overflow_row = size - 1
-        self.transmit, self.receive, self.retransmits, self.connections, self.start = (
-            np.zeros(size, np.uint64) for _ in range(5)
-        )
+        for name in (*_COUNTS, "start"):
+            setattr(self, name, np.zeros(size, np.uint64))
         self.active = np.zeros(size, np.int64)
         self.idle = np.zeros(size, np.uint16)
         self._touched = np.zeros(size, np.bool_)
@@ -154,6 +166,7 @@ class SeriesTable:
         np.add.at(self.receive, rows, records["receive_bytes"] - records["counted_receive"])
         np.add.at(self.retransmits, rows, (records["retransmits"] - records["counted_retransmits"]).astype(np.uint64))
         self._count_connections(records, rows)
+        self._count_resets(records, rows)
         self._observe(records, rows)
         return rows
 
@@ -180,6 +193,14 @@ class SeriesTable:
         np.add.at(self.connections, rows[fresh & ~failed], _U(1))
         for row, number in zip(rows[failed].tolist(), error[failed].tolist(), strict=True):
             self._failures[row, number] = self._failures.get((row, number), 0) + 1
+
+    def _count_resets(self, records: Records, rows: Slots) -> None:
+        """An RST ends a connection; the side that received it has the error, the one that sent it has none."""
+        ended, error = records["kind"] == KIND_END, records["error"]
+        reset = ended & (records["end_cause"] == CAUSE_RESET)
+        refused = ended & (records["end_cause"] == CAUSE_FAILED) & (error == errno.ECONNREFUSED)
+        np.add.at(self.resets_sent, rows[reset & (error == 0)], _U(1))
+        np.add.at(self.resets_received, rows[refused | (reset & (error > 0))], _U(1))
 
     def _observe(self, records: Records, rows: Slots) -> None:
         flags, ended = records["flags"], records["kind"] == KIND_END
@@ -246,8 +267,8 @@ class SeriesTable:
             self._evict(live[self.idle[live] < IDLE_INTERVALS])
 
     def _reset(self, rows: Slots) -> None:
-        for column in (self.transmit, self.receive, self.retransmits, self.connections):
-            column[rows] = 0
+        for name in _COUNTS:
+            getattr(self, name)[rows] = 0
         for histogram in (self.duration, self.connect, self.rtt):
             histogram.reset(rows)
         if self._failures:
@@ -260,7 +281,7 @@ class SeriesTable:
         moved = self.keys.keep(kept)
         size = len(self.start)
         old_rows, new_rows = np.append(kept, last), np.append(moved, last)
-        for name in ("transmit", "receive", "retransmits", "connections", "active", "start", "idle", "_touched"):
+        for name in (*_COUNTS, "active", "start", "idle", "_touched"):
             column = getattr(self, name)
             fresh = np.zeros(size, column.dtype)
             fresh[new_rows] = column[old_rows]

@@ -35,6 +35,8 @@ def instruments(temporality: Temporality) -> dict[str, Instrument]:
                        "sum", temporality),
             Instrument("weir.flow.active", "{connection}", "Connections that are open now.", "updown"),
             Instrument("weir.flow.retransmits", "{segment}", "TCP segments sent again.", "sum", temporality),
+            Instrument("weir.flow.resets", "{segment}", "Connections that an RST ended or refused, by who sent it.", "sum",
+                       temporality),
             Instrument("weir.flow.duration", "s", "Time from a connection's start to its end.", "histogram", temporality,
                        DURATION_BOUNDS),
             Instrument("weir.flow.connect.duration", "s", "Time of the TCP handshake, at the connecting end.",
@@ -72,6 +74,7 @@ class SeriesPoints:
         for name in ("connections", "active", "retransmits"):
             value = getattr(table, name)[rows].astype(np.int64)
             groups.append(Points(self._instruments[name], resource, index, series, table.start[rows], value))
+        groups += self._resets(rows, resource, series)
         groups += self._failures(rows, resource, series)
         for name, histogram in (
             ("duration", table.duration), ("connect.duration", table.connect), ("rtt", table.rtt),
@@ -95,6 +98,23 @@ class SeriesPoints:
             last = rows[count:]
             both = (table.transmit[last] + table.receive[last]).astype(np.int64)
             groups.append(Points(io, resource[count:], np.zeros(1, np.intp), [_OVERFLOW], table.start[last], both))
+        return groups
+
+    def _resets(
+        self, rows: Slots, resource: NDArray[np.uint32], series: Sequence[PointAttributes]
+    ) -> list[Points | HistogramPoints]:
+        """Only where there were any: most edges never have one."""
+        groups: list[Points | HistogramPoints] = []
+        for name, column in (("transmit", self._table.resets_sent), ("receive", self._table.resets_received)):
+            at = np.flatnonzero(column[rows])
+            if at.size:
+                more = _DIRECTIONS[name].number
+                texts = [PointAttributes(series[row].number + more, b"") for row in at.tolist()]
+                value = column[rows[at]].astype(np.int64)
+                groups.append(
+                    Points(self._instruments["resets"], resource[at], np.arange(len(at)), texts,
+                           self._table.start[rows[at]], value)
+                )  # fmt: skip
         return groups
 
     def _failures(
