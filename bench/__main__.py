@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import corridor, live
+from bench import corridor, live, opened
 from receiver.kernel import memory
 
 LIVE: dict[str, Callable[[], Mapping[str, float]]] = {
@@ -16,6 +16,8 @@ LIVE: dict[str, Callable[[], Mapping[str, float]]] = {
     "live, 1 000/s": lambda: live.live(1000, 10),
     "live, 5 000/s": lambda: live.live(5000, 10),
     "live, as fast as it goes": lambda: live.live(0, 10),
+    "open, 10 000 connections": lambda: opened.opened(10_000),
+    "open, 50 000 connections": lambda: opened.opened(50_000),
     "live, 5 000/s, BPF statistics on": lambda: live.live(5000, 5, statistics=True),
 }
 # CPU of 100 000 records against a fixed numpy loop in the same run. Coarse: three times what it is today.
