@@ -79,7 +79,8 @@ class Service:
         for name in config.service.extensions:
             if name.partition("/")[0] != "file_storage":
                 continue
-            from receiver.export.storage import FileStorage  # noqa: PLC0415 only where one is asked for
+            from receiver.export.segment import StorageError  # noqa: PLC0415 only where one is asked for
+            from receiver.export.storage import FileStorage  # noqa: PLC0415
 
             settings = _extension(config, name)
             size = settings.max_size_mib << 20

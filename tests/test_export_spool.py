@@ -96,7 +96,7 @@ def test_queues_share_a_directory_and_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="open already"):
         Opened(storage, "otlp_grpc")
     with pytest.raises(StorageError, match="too long"):
-        Opened(storage, "x" * 250).queue.put(numbered(1))
+        Opened(storage, "x" * 250)
     storage.close()
     storage = FileStorage(tmp_path, max_bytes=LARGE)
     for number, (exporter_id, signal) in enumerate(queues):
@@ -145,6 +145,28 @@ def test_the_oldest_file_goes_when_there_is_no_room_and_is_counted_to_the_item(t
     storage.close()
 
 
+def test_what_was_given_back_comes_first_in_its_order_and_may_be_evicted(tmp_path: Path) -> None:
+    one = numbered(0, size=1000)
+    storage, spool = opened(tmp_path, 8 * (FILE_HEADER + 4 * frame_bytes(one)))
+    queue = spool.queue
+    for number in range(32):
+        assert queue.put(numbered(number, items=number + 1, size=1000))
+    taken = [queue.get(0) for _ in range(4)]
+    held = [one for one in taken if one is not None]
+    queue.put_back(held[::-1], held[::-1])
+    first, second = queue.get(0), queue.get(0)
+    assert first is not None
+    assert second is not None
+    assert (numbers([first, second]), first.attempted) == ([0, 1], True)
+    queue.put_back([second], [second])
+    queue.put(numbered(32, items=33, size=1000))  # the file of 0, which is out, and of 1, 2 and 3, which are not, goes
+    assert spool.lost == {"evicted": 2 + 3 + 4}
+    queue.done(first)
+    assert queue.items == sum(range(5, 34))
+    assert numbers(spool.drain()) == list(range(4, 33))
+    storage.close()
+
+
 def test_the_largest_queue_gives_way_also_one_that_nobody_opened(tmp_path: Path) -> None:
     storage, large = opened(tmp_path, 40_000)
     small = Opened(storage, "small")
@@ -165,6 +187,22 @@ def test_the_largest_queue_gives_way_also_one_that_nobody_opened(tmp_path: Path)
     assert storage.strangers()[0].items < stranger.items
     assert small.queue.get(0) is not None
     assert small.log.fields("The spool is full. Dropping the oldest data.")["exporter"] == "otlp_grpc"
+    storage.close()
+
+
+def test_what_a_closed_account_says_is_there_stays_as_long_as_others_can_give_way(tmp_path: Path) -> None:
+    storage, first = opened(tmp_path, 20_000)
+    second = Opened(storage, "second")
+    for number in range(12):
+        assert first.queue.put(numbered(number, size=900))
+    kept = first.queue.items
+    first.queue.release()
+    for number in range(30):
+        assert second.queue.put(numbered(number, size=900))
+    assert second.lost
+    storage.close()
+    storage, first = opened(tmp_path, 20_000)
+    assert first.queue.recovered == kept
     storage.close()
 
 
@@ -190,6 +228,22 @@ def test_what_can_never_fit_is_refused(tmp_path: Path) -> None:
     assert spool.lost == {}
     assert spool.queue.put(numbered(3, size=largest))
     assert spool.lost == {"evicted": 1}
+    storage.close()
+
+
+def test_other_settings_hold_at_once(tmp_path: Path) -> None:
+    storage, spool = opened(tmp_path, 40_000)
+    for number in range(30):
+        assert spool.queue.put(numbered(number, items=2, size=900))
+    assert spool.lost == {}
+    storage.change(max_bytes=20_000, fsync=True)
+    assert sum(path.stat().st_size for path in spool_files(tmp_path)) <= 20_000
+    assert spool.lost == {"evicted": 60 - spool.queue.items}
+    left = spool.queue.requests
+    storage.change(max_bytes=80_000, fsync=False)
+    for number in range(30, 60):
+        assert spool.queue.put(numbered(number, items=2, size=900))
+    assert numbers(spool.drain()) == list(range(30 - left, 60))
     storage.close()
 
 

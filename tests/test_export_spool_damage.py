@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from receiver.export.request import Request
 from receiver.export.segment import FILE_HEADER, FRAME_HEADER, NEW, Segment, StorageError
 from receiver.export.storage import FileStorage
-from tests.spool_parts import LARGE, kill, number_of, numbered, opened, spool_files
+from tests.spool_parts import LARGE, Opened, kill, number_of, numbered, opened, spool_files
 
 ITEMS = {number: number + 2 for number in range(1, 7)}  # no two subsets of neighbours have the same sum
 
@@ -35,6 +36,12 @@ def read_again(directory: Path) -> tuple[int, list[int], dict[str, int], FileSto
     numbers = [number_of(request) for request in spool.drain()]
     assert spool.queue.items == spool.queue.requests == spool.queue.size == 0
     return recovered, numbers, spool.lost, storage
+
+
+def damage(file: Path, at: int, count: int) -> None:
+    with file.open("r+b") as changed:
+        changed.seek(at)
+        changed.write(b"?" * count)
 
 
 def test_a_frame_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -147,9 +154,7 @@ def test_damage_that_comes_later_is_found_when_it_is_read(tmp_path: Path, at: in
     written(tmp_path / "spool")
     (file,) = spool_files(tmp_path / "spool")
     storage, spool = opened(tmp_path / "spool")
-    with file.open("r+b") as changed:
-        changed.seek(at)
-        changed.write(b"?" * (FRAME_HEADER + 28))  # two requests
+    damage(file, at, FRAME_HEADER + 28)  # two requests
     assert [number_of(request) for request in spool.drain()] == [3, 4, 5, 6]
     assert spool.lost == {"corrupt": ITEMS[1] + ITEMS[2]}
     assert spool.queue.items == spool.queue.requests == spool.queue.size == 0
@@ -201,6 +206,10 @@ def test_what_is_not_of_the_spool_is_left_alone_and_named(tmp_path: Path) -> Non
     storage, spool = opened(tmp_path / "spool")
     assert set(storage.foreign) == {*foreign, "c.logs.0000000000000001.spool"}
     assert len(spool.drain()) == 6
+    for exporter_id in "bc":  # they use other names
+        other = Opened(storage, exporter_id)
+        assert other.queue.put(numbered(1, items=3))
+        assert (other.queue.items, len(other.drain())) == (3, 1)
     storage.close()
     assert {name: (file.parent / name).read_bytes() for name in foreign} == foreign
 
@@ -216,17 +225,51 @@ def test_a_frame_of_another_file_is_none_of_this_one(tmp_path: Path) -> None:
     storage.close()
 
 
+def test_the_image_of_an_earlier_frame_inside_of_another_is_none(tmp_path: Path) -> None:
+    storage, spool = opened(tmp_path / "spool")
+    assert spool.queue.put(numbered(1, items=3))
+    (file,) = spool_files(tmp_path / "spool")
+    image = file.read_bytes()[FILE_HEADER:]
+    outer = FILE_HEADER + len(image)
+    assert spool.queue.put(Request("logs", (2).to_bytes(8, "little") + image, 4))
+    assert spool.queue.put(numbered(3, items=5))
+    storage.close()
+    damage(file, outer, 8)
+    recovered, numbers, lost, storage = read_again(tmp_path / "spool")
+    assert (recovered, numbers, lost) == (12, [1, 3], {"corrupt": 4})
+    storage.close()
+
+
+def test_a_file_that_was_emptied_knows_where_it_begins(tmp_path: Path) -> None:
+    storage, spool = opened(tmp_path / "spool")
+    for number in range(3):
+        assert spool.queue.put(numbered(number, items=100, size=500_000))
+    assert len(spool.drain()) == 3
+    (file,) = spool_files(tmp_path / "spool")
+    assert file.stat().st_size == FILE_HEADER
+    assert spool.queue.put(numbered(4, items=5))
+    assert spool.queue.put(numbered(6, items=7))
+    storage.close()
+    damage(file, FILE_HEADER, 8)
+    recovered, numbers, lost, storage = read_again(tmp_path / "spool")
+    assert (recovered, numbers, lost) == (12, [6], {"corrupt": 5})
+    storage.close()
+
+
 def test_the_count_goes_on_over_files_and_runs(tmp_path: Path) -> None:
     for run in range(3):
         storage, spool = opened(tmp_path / "spool")
-        assert spool.queue.recovered == 5 * run
+        assert spool.queue.recovered == 10 * run
         assert spool.queue.put(numbered(run, 5))
+        assert spool.queue.put(numbered(10 + run, 5))
         storage.close()
     _, middle, _ = spool_files(tmp_path / "spool")
-    content = bytearray(middle.read_bytes())
-    content[16:FILE_HEADER] = bytes(FILE_HEADER - 16)  # where it begins and ends
-    middle.write_bytes(content)
+    damage(middle, 16, FILE_HEADER - 16)  # where it begins and ends
     storage, spool = opened(tmp_path / "spool")
-    assert [segment.begin for segment in spool.queue._shelf.segments] == [0, 5, 10]
-    assert [number_of(request) for request in spool.drain()] == [0, 1, 2]
+    assert [segment.begin for segment in spool.queue._shelf.segments] == [0, 10, 20]
+    storage.close()
+    damage(middle, 16, FILE_HEADER - 16 + 8)  # and its first frame: the file before it says it too
+    storage, spool = opened(tmp_path / "spool")
+    assert [number_of(request) for request in spool.drain()] == [0, 10, 11, 2, 12]
+    assert spool.lost == {"corrupt": 5}
     storage.close()

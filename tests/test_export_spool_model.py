@@ -139,6 +139,7 @@ class Spool(RuleBasedStateMachine):
             side.lost += sum(side.opened.lost.values())
             side.open(self.storage)
             assert side.queue.recovered == before[signal]
+            side.queue.used = True  # its consumers wait
 
     @invariant()
     def all_is_accounted_for(self) -> None:

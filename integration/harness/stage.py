@@ -1,7 +1,8 @@
 """One test's world: namespaces, Collectors, Weirs and traffic, made on request and all gone at the end."""
 
 import os
-from collections.abc import Mapping, Sequence
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -45,6 +46,8 @@ class Stage:
         self._stack = ExitStack()
         self._namespaces, self.programs = Namespaces(), Programs()
         self._stack.callback(self._namespaces.end)
+        self._late: list[Callable[[], None]] = []  # when no program is left
+        self._stack.callback(self._end_late)
         self._stack.callback(self.programs.end)  # first: who lives in a namespace keeps it
         self.weirs = Runner(self.programs, directory)
         self.namespace, self.pair = self._namespaces.new, self._namespaces.pair
@@ -54,6 +57,10 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _end_late(self) -> None:
+        while self._late:
+            self._late.pop()()
 
     def collector(
         self,
@@ -77,6 +84,18 @@ class Stage:
     ) -> Weir:  # fmt: skip
         """A Weir in `space` that pushes to `collector`, capturing."""
         return self.weirs.start(space, configuration(collector.endpoint, receiver, exporter, service))
+
+    def mounted(self, path: Path, options: str) -> None:
+        """A tmpfs at `path`, which is made, for as long as the stage stands."""
+        path.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(path)], check=True)
+
+        def unmount() -> None:
+            subprocess.run(["umount", str(path)], check=True)
+            assert not path.is_mount()
+            path.rmdir()
+
+        self._late.append(unmount)
 
     def run(self, space: Namespace, command: Sequence[str], env: Mapping[str, str] | None = None) -> Program:
         """A command in `space`."""

@@ -13,6 +13,7 @@ from receiver.export.segment import StorageError
 from receiver.ledger import SIGNALS, Signal
 
 _LOCK: Final = "lock"
+_OWN: Final = frozenset({_LOCK, "lost+found"})  # the latter is the file system's, where a volume is mounted here
 _NAME: Final = re.compile(r"^(.+)\.([a-z]+)\.([0-9a-f]{16})\.spool$")
 _LONGEST: Final = 255  # B of a file name
 _OTHERS: Final = 0o077
@@ -77,7 +78,7 @@ class Directory:
             name = parse_name(text)
             if name is not None and stat.S_ISREG(os.stat(text, dir_fd=self.fd, follow_symlinks=False).st_mode):
                 found.append((name, text))
-            elif text != _LOCK:
+            elif text not in _OWN:
                 foreign.append(text)
         return found, foreign
 

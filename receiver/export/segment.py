@@ -36,7 +36,7 @@ _LIMIT: Final = 0xFFFFFFFF
 _CHUNK: Final = 1 << 20  # B that are looked through at once
 
 
-class StorageError(Exception):
+class StorageError(ValueError):
     """The spool cannot be used as it is; the text names what, and what to do."""
 
 
@@ -49,7 +49,6 @@ class Frame(NamedTuple):
     state: int
     begin: int
     checksum: int
-    mended: bool = False  # whether it was made just now, of damage
 
     @property
     def stop(self) -> int:
@@ -77,9 +76,7 @@ class Segment:
         self._directory, self.name, self.sequence = directory, name, sequence
         self.fd = -1
         self.size = self.offset = FILE_HEADER  # of the file; of the next frame to be read
-        self.begin = self.position = self.end = (
-            0  # items before the first frame, before the next one to be read, in all
-        )
+        self.begin = self.position = self.end = 0  # items before the first frame, before the one at `offset`, in all
         self.requests = self.items = self.held = 0  # that are not done; `held` in bytes
         self.unread = self.unread_items = self.unread_held = 0  # of them, what this run has not taken yet
         self.torn = 0  # bytes at the end that were no whole frame when the file was loaded
@@ -214,7 +211,7 @@ class Segment:
         stop, end = (after.offset, after.begin) if after else (max(self.size, offset + FRAME_HEADER), self.end)
         length = max(0, stop - offset - FRAME_HEADER)
         checksum = ~self._checksum(offset + FRAME_HEADER, length) & _LIMIT
-        made = Frame(offset, length, min(end - begin, _LIMIT), NEW, begin, checksum, mended=True)
+        made = Frame(offset, length, min(end - begin, _LIMIT), NEW, begin, checksum)
         _write(self.fd, self._header(made), offset)
         self.size = max(self.size, made.stop)
         return made
@@ -285,7 +282,7 @@ class Segment:
         return found
 
     def _header(self, frame: Frame) -> bytes:
-        _, length, items, state, begin, checksum, _ = frame
+        _, length, items, state, begin, checksum = frame
         return _FRAME.pack(_FRAME_MAGIC, length, items, state, begin, checksum, self._proof(frame))
 
     def _proof(self, frame: Frame) -> int:

@@ -26,7 +26,8 @@ class Shelf:
 
     def __init__(self, directory: Directory, exporter_id: str, signal: Signal, *, sync: bool) -> None:
         self.exporter_id, self.signal = exporter_id, signal
-        self._directory, self._sync = directory, sync
+        self._directory = directory
+        self.sync = sync  # whether the disk is waited for
         self.segments: deque[Segment] = deque()
         self.returned: list[Place] = []  # taken and given back, in no order
         self._active: Segment | None = None
@@ -34,6 +35,7 @@ class Shelf:
         self.requests = self.items = self.held = 0  # that are not done; `held` in bytes of frames
         self.waiting = 0  # requests that nobody has
         self.file_bytes = 0
+        self.left = False  # whether a queue of this run used it, and does not any more
         self.torn = 0  # bytes that an earlier run did not write to the end of a request
 
     def load(self, name: Name, text: str) -> Segment | None:
@@ -68,7 +70,7 @@ class Shelf:
             raise RuntimeError("a file that was just made is gone")
         before = segment.size
         try:
-            frame = segment.append(request, checksum, state, sync=self._sync)
+            frame = segment.append(request, checksum, state, sync=self.sync)
         except OSError:
             if not segment.whole:
                 self._active = None  # it ends in what could not be taken back: nothing may follow
@@ -183,7 +185,7 @@ class Shelf:
             segment.rest()
         try:
             segment.unlink()
-            if self._sync:
+            if self.sync:
                 self._directory.sync()
         except OSError as error:
             return error
@@ -205,13 +207,15 @@ class Shelf:
         return active is not None and (active.size == FILE_HEADER or active.size + size <= segment_bytes)
 
     def _create(self) -> Segment:
-        sequence = self._sequence + 1
-        text = file_name(Name(self.exporter_id, self.signal, sequence))
-        segment = Segment.create(self._directory.fd, text, sequence, self._end)
-        self._sequence = sequence
+        segment = None
+        while segment is None:
+            self._sequence += 1
+            text = file_name(Name(self.exporter_id, self.signal, self._sequence))
+            with suppress(FileExistsError):  # something foreign has the name: it keeps it
+                segment = Segment.create(self._directory.fd, text, self._sequence, self._end)
         self.segments.append(segment)
         self.file_bytes += segment.size
-        if self._sync:
+        if self.sync:
             self._directory.sync()
         return segment
 

@@ -2,11 +2,10 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from receiver.export.directory import Directory
+from receiver.export.directory import Directory, Name, file_name
 from receiver.export.notices import Notices
 from receiver.export.pool import Losses
 from receiver.export.segment import StorageError, check_version
@@ -14,12 +13,13 @@ from receiver.export.shelf import Shelf
 from receiver.export.spool import SpoolQueue
 from receiver.ledger import Signal
 
+__all__ = ["FileStorage", "StorageError", "Stranger"]
+
 _SEGMENT: Final = 16 << 20  # B of one file at most, unless one request is larger
 _SEGMENTS: Final = 8  # files that the directory should have room for: one of them is lost at a time
 
 
-@dataclass(frozen=True, slots=True)
-class Stranger:
+class Stranger(NamedTuple):
     """A queue that an earlier run left, and that nobody has opened."""
 
     exporter_id: str
@@ -39,8 +39,7 @@ class FileStorage:
         self, directory: str | Path, *, max_bytes: int, fsync: bool = False, create_directory: bool = True
     ) -> None:
         self.path = str(directory)
-        self.max_bytes = max_bytes
-        self.segment_bytes = min(_SEGMENT, max_bytes // _SEGMENTS)
+        self._bound(max_bytes)
         self.lock = threading.Lock()
         self.torn = 0  # requests that an earlier run did not write to their end
         self._sync = fsync
@@ -65,6 +64,7 @@ class FileStorage:
 
     def open(self, exporter_id: str, signal: Signal, lost: Callable[[str, int], None], notices: Notices) -> SpoolQueue:
         """The queue of one exporter and signal, with what an earlier run left in it. Raises StorageError."""
+        file_name(Name(exporter_id, signal, 0))
         with self.lock:
             shelf = self._shelf(exporter_id, signal)
             if shelf in self._queues:
@@ -75,7 +75,20 @@ class FileStorage:
                           torn_bytes=shelf.torn, directory=self.path)  # fmt: skip
                 shelf.torn = 0
             self._queues[shelf] = queue
+            shelf.left = False
             return queue
+
+    def change(self, *, max_bytes: int, fsync: bool) -> None:
+        """Other settings from now on; what is too much for them goes at once."""
+        losses = Losses()
+        with self.lock:
+            self._bound(max_bytes)
+            self._sync = fsync
+            for shelf in self._shelves.values():
+                shelf.sync = fsync
+            while self.file_bytes > max_bytes and self.evict(losses):
+                pass
+        losses.settle()
 
     def strangers(self) -> list[Stranger]:
         """Queues with something in them that nobody has opened."""
@@ -91,7 +104,8 @@ class FileStorage:
         shelves = [shelf for shelf in self._shelves.values() if shelf.segments and self._may_lose(shelf)]
         if not shelves:
             return 0
-        shelf = max(shelves, key=lambda shelf: shelf.file_bytes)
+        # The ledger of one that was left in this run says what it holds, and cannot be told otherwise: it comes last.
+        shelf = max(shelves, key=lambda shelf: (not shelf.left, shelf.file_bytes))
         queue, before = self._queues.get(shelf), shelf.file_bytes
         items, error = shelf.evict()
         teller = queue or next(iter(self._queues.values()), None)
@@ -110,6 +124,7 @@ class FileStorage:
     def leave(self, shelf: Shelf) -> None:
         """A queue is not used any more; what is in it is a stranger's."""
         self._queues.pop(shelf, None)
+        shelf.left = True
 
     def close(self) -> None:
         """Close what is open, and let another process have the directory."""
@@ -119,6 +134,10 @@ class FileStorage:
             if not self._closed:
                 self._closed = True
                 self._directory.close()
+
+    def _bound(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.segment_bytes = min(_SEGMENT, max_bytes // _SEGMENTS)
 
     def _load(self) -> None:
         names, self.foreign = self._directory.names()
