@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import corridor, live, opened
+from bench import corridor, drain, live, opened
 from receiver.kernel import memory
 
 LIVE: dict[str, Callable[[], Mapping[str, float]]] = {
@@ -16,6 +16,8 @@ LIVE: dict[str, Callable[[], Mapping[str, float]]] = {
     "live, 1 000/s": lambda: live.live(1000, 10),
     "live, 5 000/s": lambda: live.live(5000, 10),
     "live, as fast as it goes": lambda: live.live(0, 10),
+    "drain, 15 MiB of memory": lambda: drain.drain(15, durable=False),
+    "drain, 100 MiB of spool": lambda: drain.drain(100, durable=True),
     "open, 10 000 connections": lambda: opened.opened(10_000),
     "open, 50 000 connections": lambda: opened.opened(50_000),
     "live, 5 000/s, BPF statistics on": lambda: live.live(5000, 5, statistics=True),

@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +20,7 @@ from receiver.export.halt import Halt
 from receiver.export.notices import Notices
 from receiver.export.request import Receipt, Request, Sender
 from receiver.export.retry import RetryPolicy
+from receiver.export.storage import FileStorage
 from receiver.ledger import Ledger, Signal, imbalance
 from tests.export_parts import Remembered, numbers_of, request
 from tests.otlp_server import until
@@ -526,3 +528,41 @@ def test_batches_are_settled_request_by_request() -> None:
     assert [one.items for one in bench.destination.taken] == [6, 6]
     assert bench.exporter.lanes["logs"].queue.size == 0
     bench.stop()
+
+
+def test_from_a_spool_to_memory_and_back_nothing_is_lost_or_counted_twice(tmp_path: Path) -> None:
+    def away(one: Request) -> Receipt:
+        raise RetryableError("away")
+
+    storage = FileStorage(tmp_path, max_bytes=1 << 20)
+    patient = RetryPolicy(initial_interval=60, max_interval=60)
+    durable = Options(QueueSettings(num_consumers=1, storage="file_storage"), patient)
+    bench = Bench(Memory())
+
+    def following(
+        previous: Exporter | None, destination: Memory, options: Options, storage: FileStorage | None
+    ) -> Exporter:
+        made = Exporter(
+            "otlp_grpc", destination, options, bench.ledger, ("logs",), lambda *died: bench.died.append(died),
+            bench.log, storage=storage, previous=previous,
+        )  # fmt: skip
+        if previous is not None:
+            previous.hand_over(made, time.monotonic() + 10)
+        made.start()
+        return made
+
+    bench.exporter = first = following(None, Memory(away), durable, storage)
+    for number in range(5):
+        bench.offer(request(2, start=10 * number + 1))
+    until(lambda: first.status()["logs"]["requests"] == 1)
+    small = Options(QueueSettings(sizer="requests", queue_size=2, num_consumers=1), patient)
+    bench.exporter = second = following(first, Memory(away), small, None)
+    assert bench.view() == (0, {}, 10)  # two requests in memory, three stay in the spool
+    until(lambda: second.status()["logs"]["requests"] == 2)
+    took = Memory()
+    bench.exporter = third = following(second, took, durable, storage)
+    until(lambda: bench.view() == (10, {}, 0))
+    third.stop(time.monotonic() + 10)
+    storage.close()
+    assert sorted(numbers_of(one.data)[0] for one in took.taken) == [1, 11, 21, 31, 41]
+    assert bench.ledger.snapshot()["logs"]["recovered"] == 0

@@ -404,7 +404,7 @@ def test_an_oversize_item_has_its_own_reason() -> None:
 def test_what_a_full_queue_refused_is_logged_once() -> None:
     counters = Counters(enqueue_failed=7)
     told, log = notices()
-    report = ReportRefused(Scripted(), Ledger(), counters, told)
+    report = ReportRefused(Scripted(), MemoryQueue(1), Ledger(), counters, told)
     report.send(request())
     report.send(request())
     assert [line[2]["rejected_items"] for line in log.lines] == [7]

@@ -97,7 +97,7 @@ def _every_event() -> EventColumns:
 def _emitted() -> dict[tuple[str, str], KeyValue]:
     addresses = Texts(2, 46)
     addresses.put(1, b"10.0.0.1")
-    encoder = LogEncoder(addresses, Texts(2, 64), FAMILIES, owner_rule=True)
+    encoder = LogEncoder(addresses, Texts(2, 64), FAMILIES, owner_rule=True, sampling=10)
     return {
         (attribute.key, attribute.value.string_value): attribute
         for request in encoder.encode(_every_event(), 1, [b""])

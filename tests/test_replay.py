@@ -1,6 +1,7 @@
 """The corridor without a kernel: real ring bytes, recorded by tools/record-fixture.sh, to events, metrics and a ledger."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,21 +12,25 @@ import pytest
 from click.testing import CliRunner
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from receiver.cli import main
-from receiver.corridor import Corridor, LogsOutlet, MetricsOutlet, Settings
+from receiver.corridor import Corridor, LogsOutlet, MetricsOutlet, Settings, TracesOutlet
 from receiver.enrich.identity import Composer, for_metrics
 from receiver.enrich.owners import Owners
 from receiver.enrich.resources import ResourceTable
 from receiver.flows.series import SeriesTable
 from receiver.flows.texts import Texts
 from receiver.kernel.recording import Replay
-from receiver.ledger import Ledger
+from receiver.ledger import Ledger, imbalance
 from receiver.otlp.encoded import Encoded
 from receiver.otlp.logs import LogEncoder
 from receiver.otlp.metrics import encode_metrics
 from receiver.otlp.resource import encode_resource
 from receiver.otlp.series import SeriesPoints
+from receiver.otlp.spans import SpanEncoder
 
 RECORDING = Path(__file__).parent / "data/recordings/loopback.weir"
 # (bytes of the client, bytes of the server, how it ended) of the traffic in tools/record-fixture.sh.
@@ -35,10 +40,11 @@ TRUTH = [(1000, 20000, "closed"), (300, 7, "closed"), (55, 66, "closed"), (11, 0
 class Run:
     """What came out of one replay."""
 
-    def __init__(self) -> None:
+    def __init__(self, sample: int = 1) -> None:
         self.ledger = Ledger()
         self.logs: list[Encoded] = []
         self.metrics: list[Encoded] = []
+        self.traces: list[Encoded] = []
         source = Replay(RECORDING)
         composer = Composer({"host.name": "h"}, "0", lambda boot: boot + source.boot_to_unix())
         log_table = ResourceTable(encode_resource, 64, composer.host_only())
@@ -46,6 +52,7 @@ class Run:
         series = SeriesTable(64)
         points = SeriesPoints(series, "cumulative")
         logs_account, metrics_account = self.ledger.exporter("logs", "test"), self.ledger.exporter("metrics", "test")
+        traces_account = self.ledger.exporter("traces", "test")
 
         def take(account: object, into: list[Encoded], encoded: list[Encoded]) -> None:
             into += encoded
@@ -58,7 +65,7 @@ class Run:
             Owners(composer, log_table, metric_table, source.owners, None, 1),
             series,
             self.ledger,
-            Settings(1, 1),
+            Settings(1, 1, sample=sample),
             log_table.encoded,
             None,
             MetricsOutlet(
@@ -67,8 +74,12 @@ class Run:
             ),
         )
         corridor.logs = LogsOutlet(
-            {False: LogEncoder(corridor.addresses.texts, Texts(2, 16))},
+            {False: LogEncoder(corridor.addresses.texts, Texts(2, 16), sampling=sample)},
             lambda _variant, encoded: take(logs_account, self.logs, list(encoded)),
+        )
+        corridor.traces = TracesOutlet(
+            {False: SpanEncoder(os.urandom, corridor.addresses.texts, Texts(2, 16), sampling=sample)},
+            lambda _variant, encoded: take(traces_account, self.traces, list(encoded)),
         )
         corridor.replay(source)
 
@@ -77,11 +88,22 @@ class Run:
         for encoded in self.logs:
             for resource in ExportLogsServiceRequest.FromString(encoded.data).resource_logs:
                 for record in resource.scope_logs[0].log_records:
-                    event: dict[str, object] = {"event": record.event_name}
-                    for item in [*resource.resource.attributes, *record.attributes]:
-                        event[item.key] = getattr(item.value, item.value.WhichOneof("value"))
-                    found.append(event)
+                    event: dict[str, object] = {"event": record.event_name, "time": record.time_unix_nano}
+                    found.append(event | _plain([*resource.resource.attributes, *record.attributes]))
         return found
+
+    def spans(self) -> list[tuple[Span, dict[str, object]]]:
+        """Each with its attributes and those of its Resource."""
+        return [
+            (span, _plain([*resource.resource.attributes, *span.attributes]))
+            for encoded in self.traces
+            for resource in ExportTraceServiceRequest.FromString(encoded.data).resource_spans
+            for span in resource.scope_spans[0].spans
+        ]
+
+
+def _plain(attributes: list[KeyValue]) -> dict[str, object]:
+    return {item.key: getattr(item.value, str(item.value.WhichOneof("value"))) for item in attributes}
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +187,62 @@ def test_the_ledger_balances(run: Run) -> None:
     logs = run.ledger.snapshot()["logs"]
     assert logs["observed"] == logs["exported"] == len(run.events()) > 9
     assert (logs["in_flight"], logs["dropped"]) == (0, {})
+
+
+def test_each_flow_that_ended_has_a_span_with_the_same_attributes(run: Run) -> None:
+    ends = {
+        event["weir.flow.instance.id"]: event
+        for event in run.events()
+        if event["event"] == "weir.flow.end" and event["weir.flow.end_reason"] != "shutdown"
+    }
+    spans = run.spans()
+    assert len(spans) == len(ends) == 7
+    for span, attributes in spans:
+        end = ends[span.span_id.hex()]
+        assert {**attributes, "event": "weir.flow.end", "time": span.end_time_unix_nano} == end
+        took = span.end_time_unix_nano - span.start_time_unix_nano
+        assert took == pytest.approx(float(str(end["weir.flow.duration"])) * 1e9, abs=1)
+        assert (
+            span.kind == {"client": Span.SPAN_KIND_CLIENT, "server": Span.SPAN_KIND_SERVER}[str(end["weir.flow.role"])]
+        )
+        failed = span.status.code == Status.STATUS_CODE_ERROR
+        assert failed == (end["weir.flow.end_reason"] == "failed")
+    traces = run.ledger.snapshot()["traces"]
+    assert (traces["observed"], traces["exported"], traces["in_flight"], traces["dropped"]) == (7, 7, 0, {})
+
+
+@pytest.mark.parametrize("one_in", [2, 3, 5])
+def test_a_sample_leaves_out_whole_flows_and_counts_them(run: Run, one_in: int) -> None:
+    sampled = Run(one_in)
+    everything, kept = run.events(), sampled.events()
+    ids = {event["weir.flow.id"] for event in kept}
+    assert ids < {event["weir.flow.id"] for event in everything}
+    assert [event["weir.flow.id"] for event in kept] == [
+        event["weir.flow.id"] for event in everything if event["weir.flow.id"] in ids
+    ]
+    assert {event.pop("weir.flow.sampling.factor") for event in kept} <= {one_in}
+    assert [attributes["weir.flow.id"] for _, attributes in sampled.spans()] == [
+        attributes["weir.flow.id"] for _, attributes in run.spans() if attributes["weir.flow.id"] in ids
+    ]
+    ledger, whole = sampled.ledger.snapshot(), run.ledger.snapshot()
+    assert imbalance(ledger) == []
+    for signal, exported in (("logs", len(kept)), ("traces", len(sampled.spans()))):
+        terms = ledger[signal]
+        assert terms["observed"] == whole[signal]["observed"]
+        assert terms["filtered"]["sample"] == whole[signal]["observed"] - exported > 0
+        assert terms["exported"] == exported
+    assert _totals(sampled) == _totals(run)
+
+
+def _totals(run: Run) -> dict[tuple[object, ...], int]:
+    """The last value of each sum."""
+    last: dict[tuple[object, ...], int] = {}
+    for encoded in run.metrics:
+        for resource in ExportMetricsServiceRequest.FromString(encoded.data).resource_metrics:
+            for metric in resource.scope_metrics[0].metrics:
+                for point in metric.sum.data_points:
+                    last[metric.name, str(resource.resource), str(point.attributes)] = point.as_int
+    return last
 
 
 def test_the_command_prints_one_line_a_flow() -> None:

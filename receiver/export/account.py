@@ -5,6 +5,7 @@ from typing import Final
 
 from receiver.export.errors import AbandonedError, ExhaustedError, OversizeError, PermanentError, SendError
 from receiver.export.notices import Notices
+from receiver.export.queue import Queue
 from receiver.export.request import Receipt, Request, Sender
 from receiver.ledger import ExporterAccount, Ledger
 
@@ -94,11 +95,13 @@ class Oversize:
 class ReportRefused:
     """Logs what the full queue refused, before each attempt: the capture thread, which is refused, must not wait for a log."""
 
-    def __init__(self, then: Sender, ledger: Ledger, counters: Counters, notices: Notices) -> None:
-        self._then, self._ledger, self._counters, self._notices = then, ledger, counters, notices
+    def __init__(self, then: Sender, queue: Queue, ledger: Ledger, counters: Counters, notices: Notices) -> None:
+        self._then, self._queue, self._ledger = then, queue, ledger
+        self._counters, self._notices = counters, notices
 
     def send(self, request: Request) -> Receipt:
         """Report, and pass on."""
+        self._queue.report()
         with self._ledger.boundary():
             refused = self._counters.enqueue_failed - self._counters.reported
             self._counters.reported += refused

@@ -107,7 +107,6 @@ class Exporter:
         self.totals: dict[Signal, Totals] = dict(previous.totals) if previous else {}
         self.lanes = {signal: self._lane(signal, previous) for signal in signals}
         self._stopped = False
-        self.stays = dict.fromkeys(signals, 0)  # items in a durable queue that is not used any more
 
     def _lane(self, signal: Signal, previous: "Exporter | None") -> Lane:
         notices = Notices(self._log, self._halt.clock, exporter=self.id, signal=signal)
@@ -129,7 +128,10 @@ class Exporter:
             account.dropped("spool", reason, items)
 
         queue = self.storage.open(self.id, signal, lost, notices)
-        account.recover(queue.recovered)
+        # What an earlier configuration of this run left there is in flight already.
+        counted = totals.stays if previous else account.in_flight
+        account.recover(queue.recovered - counted)
+        totals.stays -= counted if previous else 0
         if queue.recovered:
             notices.info("The spool holds data of an earlier run. Sending it.", recovered=queue.recovered)
         return queue
@@ -194,13 +196,12 @@ class Exporter:
             if signal in gone:
                 self._settle(lane)
                 continue
-            to.stays[signal] = self.stays[signal]
             if signal not in shared:
                 self._move(lane, to)
 
     def _move(self, lane: Lane, to: "Exporter") -> None:
         left = lane.move_to(to.lanes[lane.signal])
-        to.stays[lane.signal] += left
+        lane.totals.stays += left
         if left:
             lane.notices.warning("Data stays in a spool that is not used any more.", left_items=left)
         lane.queue.release()
@@ -248,7 +249,7 @@ class Exporter:
 
     def _settle(self, lane: Lane) -> None:
         """The end of a lane's account: what no durable queue keeps is abandoned."""
-        kept = (lane.queue.items if lane.queue.durable else 0) + self.stays[lane.signal]
+        kept = (lane.queue.items if lane.queue.durable else 0) + lane.totals.stays
         abandoned = lane.totals.account.close(kept)
         lane.queue.release()
         if abandoned:

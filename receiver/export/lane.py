@@ -29,6 +29,7 @@ class Totals:
     """What was counted of one exporter and signal, over all configurations of a run."""
 
     account: ExporterAccount
+    stays: int = 0  # items in a durable queue that is not used any more
     counters: Counters = field(default_factory=Counters)
     tally: Tally = field(default_factory=Tally)
 
@@ -63,7 +64,7 @@ class Lane:
         self.signal, self.queue, self.totals, self.notices = signal, queue, totals, notices
         self._settings, self._halt, self._ledger = settings, halt, ledger
         account, counters = totals.account, totals.counters
-        refused = ReportRefused(push, ledger, counters, notices)
+        refused = ReportRefused(push, queue, ledger, counters, notices)
         retry = Retry(refused, settings.retry, halt, notices, tally=totals.tally)
         # The gate stands before the retries too: what waits there has not begun to use its time.
         switch = Switch(Throttle(gate, retry), halt.clock, notices)

@@ -69,6 +69,9 @@ class Queue(Protocol):
     def put_back(self, taken: Sequence[Request], rest: Sequence[Request]) -> None:
         """`taken`, which `get` gave, was not delivered, but for what is not in `rest`; also when it is closed."""
 
+    def report(self) -> None:
+        """Log what happened in `put`, which the capture thread calls, and which so never writes a log."""
+
     def close(self) -> None:
         """Take nothing more; what is in may still be taken out."""
 
@@ -175,6 +178,9 @@ class MemoryQueue:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def report(self) -> None:
+        """Nothing to tell: what was refused is counted by who offered it."""
 
     def release(self) -> None:
         """Nothing to let go of."""
