@@ -9,6 +9,8 @@
 #include "flow_record.h"
 #include "flow_owner.h"
 #include "flow_listing.h"
+#include "flow_udp.h"
+#include "flow_udp_pass.h"
 
 static __always_inline struct flow *track(struct sock *sk, const struct flow *fresh)
 {
@@ -254,9 +256,10 @@ int weir_pass(struct bpf_iter__bpf_map_elem *ctx)
 	/* Whoever deletes the entry reports the flow: this, or the CLOSE that may be running on another CPU. */
 	if (e.kind == WEIR_END && bpf_map_delete_elem(&flows, &address))
 		return 0;
-	if (flow.flags & WEIR_SELF) {
-		if (e.kind != WEIR_SAMPLE)
-			count(&counters.filtered_self);
+	if (flow.flags & WEIR_SELF && e.kind != WEIR_SAMPLE)
+		count(&counters.filtered_self);
+	if (flow.flags & WEIR_SELF ||
+	    filtered_out(&flow, e.peer_address, e.local_port, e.peer_port, e.kind != WEIR_SAMPLE)) {
 		if (e.kind == WEIR_UPDATE)
 			value->last_event = now;
 		return 0;

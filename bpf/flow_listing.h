@@ -12,6 +12,7 @@
 #include "flow_state.h"
 #include "flow_record.h"
 #include "flow_owner.h"
+#include "flow_udp_state.h"
 
 /* Sockets whose close was reported while the listing runs, and that it must not add any more. */
 struct {
@@ -79,8 +80,10 @@ int weir_list_files(struct bpf_iter__task_file *ctx)
 	if (!socket)
 		return 0;
 	sk = BPF_CORE_READ(socket, sk);
-	if (sk)
-		list(sk, BPF_CORE_READ(task, group_leader), BPF_CORE_READ(task, tgid));
+	if (!sk)
+		return 0;
+	list(sk, BPF_CORE_READ(task, group_leader), BPF_CORE_READ(task, tgid));
+	note_old(sk);
 	return 0;
 }
 

@@ -4,6 +4,7 @@
 #define WEIR_FLOW_OWNER_H
 
 #include "flow_state.h"
+#include "flow_filter.h"
 
 static __always_inline void read_cgroup_names(struct weir_owner *owner, struct task_struct *task)
 {
@@ -86,6 +87,8 @@ static __always_inline void name_owner(struct flow *flow, struct task_struct *le
 	flow->cgroup_id = cgroup_id;
 	bpf_core_read(flow->comm, sizeof(flow->comm), &leader->comm);
 	flow->owner_rule = rule;
+	if (filters.by_executable || filters.by_cgroup)
+		flow->listed = listed_owner(leader);
 	write_owner(&key, leader, cgroup_id, uid);
 }
 

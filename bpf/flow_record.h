@@ -4,6 +4,7 @@
 #define WEIR_FLOW_RECORD_H
 
 #include "flow_state.h"
+#include "flow_filter.h"
 
 /* splitmix64's finalizer: a bijection, so distinct inputs give distinct ids. */
 static __always_inline __u64 mix(__u64 x)
@@ -94,6 +95,16 @@ static __always_inline void fill(struct weir_event *e, const struct sock *sk, co
 	__builtin_memcpy(e->comm, flow->comm, 16);
 }
 
+static __noinline bool filtered_socket(const struct sock *sk, const struct flow *flow)
+{
+	__u64 local[2], peer[2];
+	__u8 family;
+
+	read_endpoints(sk, &family, (__u8 *)local, (__u8 *)peer);
+	return filtered_out(flow, peer, bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport)),
+			    bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport)), true);
+}
+
 static __always_inline void emit(const struct sock *sk, const struct flow *flow, __u8 kind, __u8 old_state, __u8 state,
 				 __u8 cause, __u16 error, __u64 now)
 {
@@ -103,6 +114,8 @@ static __always_inline void emit(const struct sock *sk, const struct flow *flow,
 		count(&counters.filtered_self);
 		return;
 	}
+	if (filters.any && filtered_socket(sk, flow))
+		return;
 	count(&counters.begun);
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {

@@ -23,7 +23,7 @@ struct flow {
 	__u8 role;
 	__u8 owner_rule;
 	__u8 flags;
-	__u8 reserved;
+	__u8 listed; /* the filters that list its owner */
 	__u16 asked_port;
 	__u16 reserved2;
 	__u8 asked_address[16];

@@ -62,6 +62,9 @@ enum {
 };
 
 #define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
+#define SOCK_DGRAM 2
+#define RCV_SHUTDOWN 1
 #define AF_INET 2
 #define AF_INET6 10
 #define SOCK_DONE_BIT 1 /* enum sock_flags: SOCK_DEAD, SOCK_DONE */
@@ -108,13 +111,29 @@ typedef struct {
 	int owned;
 } socket_lock_t;
 
+struct socket;
+
 struct sock {
 	struct sock_common __sk_common;
 	socket_lock_t sk_lock;
 	__u16 sk_type;
 	__u16 sk_protocol;
 	int sk_err;
+	__u8 sk_shutdown;
+	struct socket *sk_socket;
 };
+
+struct udp_sock {
+	int pending;
+	__u16 gso_size;
+	unsigned long udp_flags;
+};
+
+/* commit 1e5ed8c3ca7a ("udp: move udp->gro_enabled to udp->udp_flags"), 6.7. */
+struct udp_sock___bits {
+	unsigned char gro_enabled : 1;
+};
+#define UDP_FLAGS_GRO_ENABLED 3
 
 struct inet_sock {
 	__be16 inet_sport;
@@ -153,11 +172,27 @@ struct path {
 	struct dentry *dentry;
 };
 
+struct inode {
+	unsigned long i_ino;
+};
+
 struct file {
 	struct path f_path;
+	struct inode *f_inode;
+	void *private_data;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
 };
 
 struct socket {
+	struct file *file;
 	struct sock *sk;
 };
 
@@ -209,6 +244,8 @@ struct task_struct {
 	char comm[16];
 	struct pid *thread_pid;
 	struct css_set *cgroups;
+	struct files_struct *files;
+	void *io_uring;
 };
 
 /* commit 633488947ef6 ("kernfs: Use RCU to access kernfs_node::parent."), 6.15: parent became __parent. */
@@ -247,10 +284,20 @@ struct bpf_iter__tcp {
 	__u32 uid;
 };
 
+struct bpf_iter__udp {
+	struct bpf_iter_meta *meta;
+	struct udp_sock *udp_sk;
+	__u32 uid;
+	int bucket;
+};
+
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
-	unsigned long di;
+	unsigned long r9;
+	unsigned long r8;
+	unsigned long dx;
 	unsigned long si;
+	unsigned long di;
 	unsigned long orig_ax;
 };
 #elif defined(__TARGET_ARCH_arm64)

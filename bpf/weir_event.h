@@ -44,6 +44,8 @@ enum weir_flag {
 	WEIR_SELF = 8,	      /* Weir's own connection */
 	WEIR_STARTED = 16,    /* its start event has been emitted */
 	WEIR_CLOSED_BEFORE = 32, /* an earlier pass found its socket closed */
+	WEIR_PEER_INFERRED = 64, /* UDP: some datagrams are taken to be from the last peer that the socket sent to */
+	WEIR_PACKETS_LEAST = 128, /* UDP: several datagrams may have been received by one call and are counted once */
 };
 
 /* One flow event. Times are boot-clock nanoseconds, ports in host order, IPv4 addresses as ::ffff:a.b.c.d. */
@@ -120,8 +122,9 @@ struct weir_counters {
 	__u64 flows_full;   /* sockets that found no room in the flow table: reported, but without start, role and owner */
 	__u64 owners_failed; /* owner entries that could not be written */
 	__u64 replaced;	    /* flows whose end was not seen before their socket was used again */
-	__u64 reserved;
+	__u64 udp_full;	    /* datagrams that found no room for their flow: counted in the rest of their socket */
+	__u64 udp_missed;   /* datagrams that are in no flow */
 };
-_Static_assert(sizeof(struct weir_counters) == 64, "weir_counters has no implicit padding");
+_Static_assert(sizeof(struct weir_counters) == 72, "weir_counters has no implicit padding");
 
 #endif

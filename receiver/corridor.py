@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from receiver.enrich.owners import Owners
 from receiver.flows.addresses import Addresses
 from receiver.flows.columns import KIND_END, EventColumns
-from receiver.flows.events import CHUNK, event_rows, events_of
+from receiver.flows.events import CHUNK, event_rows, events_of, span_rows
 from receiver.flows.last_pass import LastPass
+from receiver.flows.sampling import kept
 from receiver.flows.series import SeriesTable
 from receiver.kernel.recording import Replay
 from receiver.kernel.records import EVENT, STRIDE, Decoded, Records, decode_pass, decode_ring
 from receiver.kernel.source import Source
-from receiver.ledger import Ledger
+from receiver.ledger import Ledger, Signal
 from receiver.otlp.encoded import Encoded
 
 TICK: Final = 0.5  # s between two drains: an event leaves within a second; a ring that is a quarter full wakes sooner
@@ -38,6 +39,13 @@ class LogEncode(Protocol):
         """Requests."""
 
 
+class SpanEncode(Protocol):
+    """Encodes the ends of flows (`receiver.otlp.spans.SpanEncoder.encode`)."""
+
+    def encode(self, columns: EventColumns, resources: Sequence[bytes]) -> list[Encoded]:
+        """Requests."""
+
+
 @dataclass(slots=True)
 class Settings:
     """What the loop needs of the configuration; intervals in seconds, 0 for never."""
@@ -45,20 +53,29 @@ class Settings:
     update_interval: float
     metrics_interval: float
     delta: bool = False
+    sample: int = 1  # one flow in so many has its events and its span
+    idle_interval: float = 0.0  # between two passes at most, so that UDP flows that are idle end
 
 
 def _at_once(*_: object) -> None:
     """Wait for nothing."""
 
 
-@dataclass(slots=True)
-class LogsOutlet:
-    """The logs pipeline: an encoder for each variant in use (with and without the owner's rule) and where it goes."""
+_Encode = TypeVar("_Encode")
 
-    encoders: Mapping[bool, LogEncode]
+
+@dataclass(slots=True)
+class _Outlet(Generic[_Encode]):
+    """A pipeline: an encoder for each variant in use (with and without the owner's rule) and where it goes."""
+
+    encoders: Mapping[bool, _Encode]
     offer: Callable[[bool, Sequence[Encoded]], None]
     wait_for_room: Callable[[bool, Sequence[Encoded]], None] = _at_once  # before the offer, outside of the boundary
     wait_for_result: Callable[[], None] = _at_once  # after it
+
+
+LogsOutlet: TypeAlias = _Outlet[LogEncode]
+TracesOutlet: TypeAlias = _Outlet[SpanEncode]
 
 
 @dataclass(slots=True)
@@ -86,6 +103,8 @@ class Counts:
     decoded: int = 0
     unwaited: int = 0  # records that left without waiting for their owner, because too many already did
     bad: dict[str, int] = field(default_factory=dict)
+    spans: int = 0  # flows that have a span, those that are sampled out too
+    unsampled: dict[Signal, int] = field(default_factory=lambda: {"logs": 0, "traces": 0})  # not in the sample
 
 
 class Corridor:
@@ -105,13 +124,14 @@ class Corridor:
         self.source, self.owners, self.series, self.settings = source, owners, series, settings
         self.counts = Counts()
         self.addresses = Addresses()
-        self._ledger, self._account = ledger, ledger.signal("logs")
+        self._ledger, self._account, self._spans = ledger, ledger.signal("logs"), ledger.signal("traces")
         self._log_resources, self.logs, self.metrics = log_resources, logs, metrics
+        self.traces: TracesOutlet | None = None
         self._changes: deque[Callable[[], None]] = deque()
         self._waiting: deque[_Waiting] = deque()
         self._last_pass = LastPass()
-        self._next_update = self._next_metrics = 0.0
-        self._pending_logs: list[tuple[bool, list[Encoded]]] = []
+        self._next_update = self._next_metrics = self._next_idle = 0.0
+        self._pending: list[tuple[LogsOutlet | TracesOutlet, bool, list[Encoded]]] = []
 
     # The loop
 
@@ -122,6 +142,7 @@ class Corridor:
             now + self.settings.update_interval,
             now + self.settings.metrics_interval,
         )
+        self._next_idle = now + self.settings.idle_interval
         while not stop.is_set():
             self._wait()
             self.step(time.monotonic())
@@ -160,6 +181,8 @@ class Corridor:
             self._next_metrics = max(self._next_metrics + self.settings.metrics_interval, now)
             self._pass(0)
             self._collect(now)
+        if self.settings.idle_interval and now >= self._next_idle:
+            self._pass(0)
 
     def replay(self, recording: Replay) -> None:
         """All of a recording, frame by frame, then the end."""
@@ -239,54 +262,76 @@ class Corridor:
     def _emit(
         self, records: Records, resource: NDArray[np.uint32], metric_resource: NDArray[np.uint32]
     ) -> NDArray[np.intp]:
-        """Into the series table, and as events to the encoders."""
+        """Into the series table, and as events and spans to the encoders."""
         wall = time.time_ns()
         rows = np.empty(0, np.intp)
         if self.metrics is not None:
             rows = self.series.add(self._last_pass.settle(records), metric_resource, wall)
-        if self.logs is not None:
+        if self.logs is not None or self.traces is not None:
             events = event_rows(records)
             if not events.all():
                 records, resource = records[events], resource[events]
-            offset = self.source.boot_to_unix()
+            records, resource = self._sample(records, resource)
             for at in range(0, len(records), CHUNK):
-                part = slice(at, at + CHUNK)
-                columns = events_of(
-                    records[part], self.addresses, offset, resource[part], np.zeros(len(records[part]), np.uint32)
-                )
-                for variant, encoder in self.logs.encoders.items():
-                    self._pending_logs.append((variant, encoder.encode(columns, wall, self._log_resources)))
+                self._encode(records[at : at + CHUNK], resource[at : at + CHUNK], wall)
         return rows
+
+    def _sample(self, records: Records, resource: NDArray[np.uint32]) -> tuple[Records, NDArray[np.uint32]]:
+        """The events of the flows that are kept; the others are counted."""
+        spans = span_rows(records)
+        self.counts.spans += int(spans.sum()) if self.traces is not None else 0
+        if self.settings.sample <= 1 or not len(records):
+            return records, resource
+        keep = kept(records, self.settings.sample)
+        self.counts.unsampled["logs"] += len(keep) - int(keep.sum())
+        self.counts.unsampled["traces"] += int(spans[~keep].sum()) if self.traces is not None else 0
+        return records[keep], resource[keep]
+
+    def _encode(self, records: Records, resource: NDArray[np.uint32], wall: int) -> None:
+        """At most CHUNK events, as requests that leave at the next boundary."""
+        none = np.zeros(len(records), np.uint32)
+        columns = events_of(records, self.addresses, self.source.boot_to_unix(), resource, none)
+        if self.logs is not None:
+            for variant, encoder in self.logs.encoders.items():
+                self._pending.append((self.logs, variant, encoder.encode(columns, wall, self._log_resources)))
+        if self.traces is not None and (spans := span_rows(records)).any():
+            ended = columns if spans.all() else columns.take(np.flatnonzero(spans))
+            for variant, spanner in self.traces.encoders.items():
+                self._pending.append((self.traces, variant, spanner.encode(ended, self._log_resources)))
 
     def _boundary(self) -> None:
         """Publish the source's terms and offer what was encoded, in one step: a snapshot between two of these balances."""
         counters = self.source.counters()
+        filtered = {
+            "self": counters.filtered_self, "exclude": counters.filtered_exclude, "include": counters.filtered_include
+        }  # fmt: skip
         waiting = sum(len(batch.records) for batch in self._waiting)
-        for variant, encoded in self._pending_logs:
-            if self.logs is not None:
-                self.logs.wait_for_room(variant, encoded)
+        for outlet, variant, encoded in self._pending:
+            outlet.wait_for_room(variant, encoded)
         with self._ledger.boundary():
             self._account.set(
-                observed=counters.begun + counters.filtered_self,
-                filtered={"self": counters.filtered_self},
+                observed=counters.begun + sum(filtered.values()),
+                filtered=filtered | {"sample": self.counts.unsampled["logs"]},
                 dropped={
                     ("kernel", "ring_full"): counters.ring_full,
                     **{("decode", reason): number for reason, number in self.counts.bad.items()},
                 },
                 held={"ring": counters.held, "identity": waiting},
             )
-            if self.logs is not None:
-                for variant, encoded in self._pending_logs:
-                    self.logs.offer(variant, encoded)
-        if self._pending_logs and self.logs is not None:
-            self.logs.wait_for_result()
-        self._pending_logs.clear()
+            self._spans.set(observed=self.counts.spans, filtered={"sample": self.counts.unsampled["traces"]})
+            for outlet, variant, encoded in self._pending:
+                outlet.offer(variant, encoded)
+        for waiting_for in (self.logs, self.traces):
+            if self._pending and waiting_for is not None:
+                waiting_for.wait_for_result()
+        self._pending.clear()
 
     # Passes and metrics
 
     def _pass(self, update_interval: int) -> None:
         """One pass over the open sockets; its updates leave as events, all of it counts."""
         self.counts.passes += 1
+        self._next_idle = time.monotonic() + self.settings.idle_interval
         decoded = decode_pass(self.source.run_pass(update_interval))
         self._count_bad(decoded)
         records = decoded.records

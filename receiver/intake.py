@@ -1,5 +1,6 @@
 """One source in, requests to the exporters out: capture, enrichment, flows and encoding of one receiver's configuration."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from receiver import __version__, telemetry
-from receiver.corridor import Corridor, LogsOutlet, MetricsOutlet, Settings
+from receiver.corridor import Corridor, LogsOutlet, MetricsOutlet, Settings, TracesOutlet
 from receiver.enrich.host import Namespaces, pod_in_scope, read_pod
 from receiver.enrich.identity import Composer, for_metrics
 from receiver.enrich.owners import Owners
@@ -18,6 +19,7 @@ from receiver.enrich.resources import ResourceTable
 from receiver.flows.series import SeriesTable
 from receiver.flows.texts import Texts
 from receiver.kernel.capture import Options, own_netns, ring_bytes
+from receiver.kernel.filters import Filter, Filters
 from receiver.kernel.recording import Replay
 from receiver.kernel.source import Source
 from receiver.ledger import Ledger, Signal
@@ -26,6 +28,7 @@ from receiver.otlp.logs import LogEncoder
 from receiver.otlp.metrics import encode_metrics
 from receiver.otlp.resource import encode_resource
 from receiver.otlp.series import SeriesPoints
+from receiver.otlp.spans import SpanEncoder
 
 if TYPE_CHECKING:
     from receiver.config.receiver import Ebpf
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 LOG_RESOURCES: Final = 16384
 METRIC_RESOURCES: Final = 4096
 _EXTRA_WIDTH: Final = 16
+MOST_BETWEEN_PASSES: Final = 15.0  # s between two looks for UDP flows that are idle
 _TAKEN_WITHIN: Final = 30.0  # s in which the capture thread takes up other exporters
 
 
@@ -71,7 +75,13 @@ class Intake:
             self.owners,
             self.series,
             ledger,
-            Settings(receiver.flows.update_interval, receiver.metrics.interval, delta=delta),
+            Settings(
+                receiver.flows.update_interval,
+                receiver.metrics.interval,
+                delta,
+                receiver.sample.flows,
+                min(receiver.flows.udp_idle_timeout / 2, MOST_BETWEEN_PASSES),
+            ),
             self._log_resources.encoded,
             None,
             None,
@@ -111,6 +121,7 @@ class Intake:
         def change() -> None:
             self._connect_logs([exporter for exporter in exporters if "logs" in exporter.signals])
             self._connect_metrics([exporter for exporter in exporters if "metrics" in exporter.signals])
+            self._connect_traces([exporter for exporter in exporters if "traces" in exporter.signals])
             then()
 
         if not self._thread.is_alive():
@@ -130,6 +141,7 @@ class Intake:
         if not exporters:
             self.corridor.logs = None
             return
+        by_variant = _by_variant(exporters)
         encoders = {
             variant: LogEncoder(
                 self.corridor.addresses.texts,
@@ -137,16 +149,41 @@ class Intake:
                 self.receiver.attributes.families,
                 __version__,
                 owner_rule=variant,
+                sampling=self.receiver.sample.flows,
                 max_bytes=min(exporter.max_request_bytes for exporter in exporters),
             )
-            for variant in sorted({exporter.wants_owner_rule for exporter in exporters})
+            for variant in by_variant
         }
-        by_variant = {variant: [e for e in exporters if e.wants_owner_rule == variant] for variant in encoders}
         self.corridor.logs = LogsOutlet(
             encoders,
             lambda variant, encoded: _offer("logs", by_variant[variant], encoded),
             lambda variant, encoded: self._wait_for_room("logs", by_variant[variant], encoded),
             lambda: self._wait_for_result("logs", exporters),
+        )
+
+    def _connect_traces(self, exporters: Sequence["Exporter"]) -> None:
+        if not exporters or not self.receiver.flows.spans:
+            self.corridor.traces = None
+            return
+        by_variant = _by_variant(exporters)
+        encoders = {
+            variant: SpanEncoder(
+                os.urandom,
+                self.corridor.addresses.texts,
+                Texts(2, _EXTRA_WIDTH),
+                self.receiver.attributes.families,
+                __version__,
+                owner_rule=variant,
+                sampling=self.receiver.sample.flows,
+                max_bytes=min(exporter.max_request_bytes for exporter in exporters),
+            )
+            for variant in by_variant
+        }
+        self.corridor.traces = TracesOutlet(
+            encoders,
+            lambda variant, encoded: _offer("traces", by_variant[variant], encoded),
+            lambda variant, encoded: self._wait_for_room("traces", by_variant[variant], encoded),
+            lambda: self._wait_for_result("traces", exporters),
         )
 
     def _connect_metrics(self, exporters: Sequence["Exporter"]) -> None:
@@ -180,6 +217,9 @@ class Intake:
         return {
             "weir.kernel.flows.full": [({}, counters.flows_full)],
             "weir.kernel.flows.replaced": [({}, counters.replaced)],
+            "weir.kernel.udp.full": [({}, counters.udp_full)],
+            "weir.kernel.udp.missed": [({}, counters.udp_missed)],
+            "weir.kernel.udp.exits": [({}, counters.udp_exits)],
             "weir.kernel.owners.failed": [({}, counters.owners_failed)],
             "weir.capture.drains": [({}, counts.drains)],
             "weir.capture.passes": [({}, counts.passes)],
@@ -225,7 +265,17 @@ def capture_options(settings: "Ebpf") -> Options:
         ring_bytes=ring_bytes(settings.limits.ring_mib),
         max_flows=settings.limits.max_flows,
         start_events=settings.flows.start_events,
+        udp_idle_timeout=settings.flows.udp_idle_timeout,
+        filters=Filters(Filter(**settings.exclude.model_dump()), Filter(**settings.include.model_dump())),
     )
+
+
+def _by_variant(exporters: Sequence["Exporter"]) -> dict[bool, list["Exporter"]]:
+    """The exporters whose records carry the rule that found their owner, and the others."""
+    found: dict[bool, list[Exporter]] = {}
+    for exporter in exporters:
+        found.setdefault(exporter.wants_owner_rule, []).append(exporter)
+    return found
 
 
 def _requests(signal: Signal, encoded: Sequence[Encoded]) -> "list[Request]":

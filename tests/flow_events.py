@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from receiver.flows.columns import (
+    BROADCAST,
     END_REASONS,
     KIND_END,
     KIND_START,
     KIND_UPDATE,
+    MULTICAST,
     NETWORK_TYPES,
     OWNER_RULES,
+    PACKETS_LEAST,
+    PEER_INFERRED,
     ROLE_CLIENT,
     ROLE_SERVER,
     ROLE_UNKNOWN,
@@ -91,6 +95,7 @@ EVENT = st.fixed_dictionaries(
         "family": st.sampled_from([4, 4, 6]),
         "role": st.sampled_from([ROLE_UNKNOWN, ROLE_CLIENT, ROLE_SERVER]),
         "state": st.sampled_from([0, *STATES, 13, 200]),
+        "marks": st.sampled_from([0, MULTICAST, BROADCAST, PEER_INFERRED, PACKETS_LEAST | MULTICAST, 12]),
         "end_cause": st.sampled_from([0, *END_REASONS, 8, 255]),
         "owner_rule": st.sampled_from([*OWNER_RULES, 9, 200]),
         "error": st.sampled_from(
@@ -149,6 +154,8 @@ def columns_of(events: Sequence[Event]) -> EventColumns:
 
 
 def attribute(key: str, value: str | float) -> KeyValue:
+    if isinstance(value, bool):
+        return KeyValue(key=key, value=AnyValue(bool_value=value))
     if isinstance(value, str):
         return KeyValue(key=key, value=AnyValue(string_value=value))
     if isinstance(value, float):
@@ -193,6 +200,17 @@ def _words(event: Event, *, owner_rule: bool) -> Iterator[tuple[str, str]]:
         yield "weir.process.owner_rule", OWNER_RULES[event["owner_rule"]]
 
 
+def _marks(event: Event) -> Iterator[tuple[str, str | bool]]:
+    marks = event["marks"] if event["transport"] == UDP else 0
+    for mark, cast in ((MULTICAST, "multicast"), (BROADCAST, "broadcast")):
+        if marks & mark:
+            yield "weir.flow.cast", cast
+    if marks & PEER_INFERRED:
+        yield "weir.flow.peer.inferred", True
+    if marks & PACKETS_LEAST:
+        yield "weir.flow.packets.lower_bound", True
+
+
 def _measures(event: Event) -> Iterator[tuple[str, float]]:
     if event["kind"] == KIND_START:
         return
@@ -210,7 +228,7 @@ def _measures(event: Event) -> Iterator[tuple[str, float]]:
 
 def attributes_of(event: Event, families: Sequence[str], *, owner_rule: bool, sampling: int = 1) -> list[KeyValue]:
     """The attributes that its record or span has, but for its extra ones."""
-    values = [*_ends(event, families), *_words(event, owner_rule=owner_rule), *_measures(event)]
+    values = [*_ends(event, families), *_words(event, owner_rule=owner_rule), *_marks(event), *_measures(event)]
     if sampling > 1:
         values.append(("weir.flow.sampling.factor", sampling))
     return [attribute(key, value) for key, value in values]
@@ -222,6 +240,7 @@ EXAMPLE: Event = {
     "family": 4,
     "role": ROLE_CLIENT,
     "state": 7,
+    "marks": 0,
     "end_cause": 1,
     "owner_rule": 1,
     "error": 0,

@@ -26,10 +26,18 @@ TRACEPOINTS: Final = {
     "tracepoint sock_send_length",
 }
 RAW: Final = {"raw_tp", "ring_buffer"} | TRACEPOINTS
-LOADED: Final = RAW | {"tp_btf", "iterator bpf_map_elem", "iterator task_file", "uprobe", "uprobe_multi"}
+LOADED: Final = RAW | {
+    "tp_btf",
+    "udp",
+    "udp senders",
+    "iterator bpf_map_elem",
+    "iterator task_file",
+    "uprobe",
+    "uprobe_multi",
+}
 SURROUNDINGS: Final = {"process identity", "lockdown", "memlock", "cgroup", "tracefs"}
 ALL: Final = {"libbpf", "btf", "capabilities"} | LOADED | SURROUNDINGS
-SLOTS: Final = {"set_state": 0, "receive": 1, "send": 2}
+SLOTS: Final = {"set_state": 0, "receive": 1, "send": 2, "datagram_sent": 0, "datagram_received": 1, "call_ended": 2}
 RING_SIZE: Final = 65536
 EPERM, ENOENT, EACCES, EINVAL = 1, 2, 13, 22
 
@@ -161,6 +169,7 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Host:
     monkeypatch.setattr(probe, "open_iterator", open_iterator)
     monkeypatch.setattr(probe, "attach_uprobe_multi", attach_uprobe_multi)
     monkeypatch.setattr(probe, "_own_connection", made.connect)
+    monkeypatch.setattr(probe, "_own_datagram", made.connect)
     monkeypatch.setattr(probe.privileges, "held", lambda: frozenset({"CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE"}))
     return made
 
@@ -193,7 +202,7 @@ def test_a_host_that_can_do_everything(host: Host) -> None:
     features = examined(host)
     assert missing(features) == set()
     assert capture_blockers(features.values()) == []
-    assert len(host.objects) == 6
+    assert len(host.objects) == 8
     assert features["capabilities"].detail == "CAP_BPF CAP_PERFMON CAP_SYS_PTRACE"
     assert features["libbpf"].detail == "1.1"
 
@@ -214,6 +223,9 @@ def test_whatever_the_kernel_refuses_each_feature_says_so(host: Host, step: str,
 ONE: Final = [
     ("load probe_tp_btf", {"tp_btf"}),
     ("attach probe_tp_btf", {"tp_btf"}),
+    ("load probe_udp", {"udp", "udp senders"}),
+    ("attach probe_udp datagram_received", {"udp", "udp senders"}),
+    ("attach probe_udp call_ended", {"udp senders"}),
     ("load probe_iter_map", {"iterator bpf_map_elem"}),
     ("attach probe_iter_task", {"iterator task_file"}),
     ("iterate", {"iterator bpf_map_elem", "iterator task_file"}),
@@ -249,13 +261,14 @@ def test_no_raw_tracepoint_at_all(host: Host) -> None:
 
 def test_remedies_are_those_of_the_feature(host: Host) -> None:
     host.refuse(KernelError(EACCES, "perf"), "attach probe_uprobe")
-    host.refuse(KernelError(EINVAL, "link"), "link", "attach probe_iter_map")
+    host.refuse(KernelError(EINVAL, "link"), "link", "attach probe_iter_map", "load probe_udp")
     host.refuse(KernelError(ENOENT, "attach"), "attach probe_raw_tp send")
     features = examined(host)
     assert "CAP_SYS_ADMIN" in features["uprobe"].remedy
     assert "6.6" in features["uprobe_multi"].remedy
     assert "5.9" in features["iterator bpf_map_elem"].remedy
     assert "6.3" in features["tracepoint sock_send_length"].remedy
+    assert "6.3" in features["udp"].remedy
 
 
 def test_what_attaches_but_never_fires_is_not_available(host: Host) -> None:
@@ -271,7 +284,7 @@ def test_a_host_without_loopback(host: Host) -> None:
     features = examined(host)
     attached = {"tracepoint tcp_rcv_space_adjust", "tracepoint sock_send_length"}
     assert missing(features) == (RAW | {"tp_btf"}) - attached
-    assert all("loopback is down" in features[name].detail for name in attached)
+    assert all("loopback is down" in features[name].detail for name in attached | {"udp", "udp senders"})
 
 
 @pytest.mark.parametrize("error", [OSError(5, "odd"), ValueError("odd"), KeyError("odd"), AttributeError("odd")])

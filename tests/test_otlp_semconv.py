@@ -69,6 +69,7 @@ def _every_event() -> EventColumns:
         family=family.astype(byte),
         role=role.astype(byte),
         state=np.array(list(STATES))[row % len(STATES)].astype(byte),
+        marks=(row % 16).astype(byte),
         end_cause=cause.astype(byte),
         owner_rule=(row % len(OWNER_RULES)).astype(byte),
         error=error.astype(np.uint16),

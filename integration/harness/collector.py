@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 
 from integration.harness.namespaces import Namespace
-from integration.harness.otlp import Event, Lines, Point, events, points
+from integration.harness.otlp import Event, Lines, Point, Span, events, points, spans
 from integration.harness.processes import Program, Programs
 from integration.harness.waiting import PATIENCE, until
 
@@ -76,6 +76,7 @@ class Collector:
         self.configure(changes or {})
         self._program: Program | None = None
         self._logs, self._metrics = Lines(directory / "logs.jsonl"), Lines(directory / "metrics.jsonl")
+        self._traces = Lines(directory / "traces.jsonl")
         self.endpoint = f"127.0.0.1:{PORT}"
 
     def configure(self, changes: Mapping[str, Any]) -> None:
@@ -128,6 +129,10 @@ class Collector:
     def events(self) -> list[Event]:
         """Every log record so far."""
         return [event for request in self._logs.look() for event in events(request)]
+
+    def spans(self) -> list[Span]:
+        """Every span so far."""
+        return [span for request in self._traces.look() for span in spans(request)]
 
     def points(self) -> list[Point]:
         """Every metric data point so far."""

@@ -1,4 +1,4 @@
-"""The Collector's JSON lines in, flat records out: events, metric points, each with its Resource."""
+"""The Collector's JSON lines in, flat records out: events, spans, metric points, each with its Resource."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +27,27 @@ class Event:
     @property
     def ports(self) -> tuple[int, int]:
         return self["network.local.port"], self["network.peer.port"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Ids are hexadecimal, times unix ns, `kind` and `status` the numbers of OTLP."""
+
+    name: str
+    kind: int
+    status: int
+    trace: str
+    id: str
+    parent: str
+    start: int
+    end: int
+    scope: str
+    resource: Attributes
+    attributes: Attributes
+
+    def __getitem__(self, key: str) -> Any:
+        """An attribute, of the span or else of its Resource; None where it has none."""
+        return self.attributes.get(key, self.resource.get(key))
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,20 @@ def events(request: Mapping[str, Any]) -> Iterator[Event]:
                 yield Event(
                     record.get("eventName", ""), int(record["timeUnixNano"]), int(record["observedTimeUnixNano"]),
                     scope_logs["scope"]["name"], resource, _attributes(record.get("attributes", [])),
+                )  # fmt: skip
+
+
+def spans(request: Mapping[str, Any]) -> Iterator[Span]:
+    """The spans of one request."""
+    for resource_spans in request.get("resourceSpans", []):
+        resource = _resource(resource_spans)
+        assert resource_spans["schemaUrl"] == "https://opentelemetry.io/schemas/1.44.0"
+        for scope_spans in resource_spans["scopeSpans"]:
+            for span in scope_spans["spans"]:
+                yield Span(
+                    span["name"], span["kind"], span.get("status", {}).get("code", 0), span["traceId"], span["spanId"],
+                    span.get("parentSpanId", ""), int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"]),
+                    scope_spans["scope"]["name"], resource, _attributes(span.get("attributes", [])),
                 )  # fmt: skip
 
 

@@ -91,12 +91,13 @@ def components() -> None:
     from receiver.config.service import EXTENSIONS  # noqa: PLC0415
     from receiver.config.unbuilt import UNBUILT_EXTENSIONS  # noqa: PLC0415
 
-    exporters = [{"name": name, "stability": {"logs": "Alpha", "metrics": "Alpha"}} for name in TYPES]
+    signals = {"logs": "Alpha", "metrics": "Alpha", "traces": "Alpha"}
+    exporters = [{"name": name, "stability": dict(signals)} for name in TYPES]
     click.echo(
         yaml.dump(
             {
                 "buildinfo": {"command": "weir", "description": "Weir", "version": __version__},
-                "receivers": [{"name": "ebpf", "stability": {"logs": "Alpha", "metrics": "Alpha"}}],
+                "receivers": [{"name": "ebpf", "stability": dict(signals)}],
                 "exporters": exporters,
                 "extensions": [
                     {"name": name, "stability": {"extension": "Alpha"}}

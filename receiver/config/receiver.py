@@ -1,6 +1,7 @@
 """The schema of `receivers::ebpf`: every key, its default, its limits and a sentence of what it does."""
 
-from typing import Literal
+import ipaddress
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -28,6 +29,13 @@ class Flows(Strict):
     def _not_too_often(cls, value: float) -> float:
         if value and value < 1:
             raise ValueError("must be 0s or at least 1s")
+        return value
+
+    @field_validator("udp_idle_timeout")
+    @classmethod
+    def _not_at_once(cls, value: float) -> float:
+        if value < 1:
+            raise ValueError("must be at least 1s")
         return value
 
 
@@ -78,14 +86,35 @@ class Limits(Strict):
     )
 
 
-class Filter(Strict):
-    """A filter in the kernel; lists of one kind are OR, different kinds are AND."""
+_ENTRIES = 32  # of a list; the kernel side has room for both filters' together
 
-    ports: list[int] = Field([], description="Server ports.")
-    cidrs: list[str] = Field([], description="Addresses, as 10.0.0.0/8.")
-    executables: list[str] = Field([], description="Executable names.")
-    cgroups: list[str] = Field([], description="Cgroup paths.")
+
+class Filter(Strict):
+    """A filter in the kernel; the entries of a list are OR, different lists are AND."""
+
+    ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field([], max_length=_ENTRIES, description="Server ports.")
+    cidrs: list[str] = Field([], max_length=_ENTRIES, description="Addresses of the peer, as 10.0.0.0/8.")
+    executables: list[str] = Field([], max_length=_ENTRIES, description="Executable names.")
+    cgroups: list[str] = Field([], max_length=_ENTRIES, description="Cgroup paths; what is below them too.")
     directions: list[Literal["inbound", "outbound"]] = Field([], description="Directions.")
+
+    @field_validator("cidrs")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for text in value:
+            try:
+                ipaddress.ip_network(text)
+            except ValueError as error:
+                raise ValueError(f"{text!r} is no network: {error}") from error
+        return value
+
+    @field_validator("executables")
+    @classmethod
+    def _names(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not name or "/" in name:
+                raise ValueError(f"{name!r} is no name of an executable: the last part of its path")
+        return value
 
 
 class Sample(Strict):

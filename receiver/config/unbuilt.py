@@ -7,16 +7,6 @@ _ON: Callable[[Any], bool] = bool
 # (path, whether it asks for what is not there). `*` stands for any id.
 UNBUILT: Final[tuple[tuple[str, Callable[[Any], bool]], ...]] = (
     ("receivers::ebpf::dns::enabled", _ON),
-    ("receivers::ebpf::include::ports", _ON),
-    ("receivers::ebpf::include::cidrs", _ON),
-    ("receivers::ebpf::include::executables", _ON),
-    ("receivers::ebpf::include::cgroups", _ON),
-    ("receivers::ebpf::include::directions", _ON),
-    ("receivers::ebpf::exclude::ports", _ON),
-    ("receivers::ebpf::exclude::cidrs", _ON),
-    ("receivers::ebpf::exclude::executables", _ON),
-    ("receivers::ebpf::exclude::cgroups", _ON),
-    ("receivers::ebpf::exclude::directions", _ON),
     ("receivers::ebpf::process::command_args", _ON),
     ("receivers::ebpf::unix::enabled", _ON),
     ("receivers::ebpf::kubernetes::enabled", lambda value: value is True),

@@ -6,7 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from receiver.flows.addresses import Addresses
-from receiver.flows.columns import CAUSE_SHUTDOWN, KIND_END, KIND_SAMPLE, TCP, EventColumns
+from receiver.flows.columns import (
+    BROADCAST,
+    CAUSE_SHUTDOWN,
+    KIND_END,
+    KIND_SAMPLE,
+    MULTICAST,
+    PACKETS_LEAST,
+    PEER_INFERRED,
+    TCP,
+    UDP,
+    EventColumns,
+)
 from receiver.flows.community_id import community_ids
 
 Records = NDArray[np.void]
@@ -14,6 +25,7 @@ CHUNK: Final = 4096  # rows at once: three addresses a row must fit the address 
 _NANO: Final = 1e-9
 _MICRO: Final = 1e-6
 START_SEEN: Final = 2
+_INFERRED, _LEAST = 64, 128  # flags of a record
 
 
 def event_rows(records: Records) -> NDArray[np.bool_]:
@@ -58,6 +70,7 @@ def events_of(
         family=records["family"],
         role=records["role"],
         state=records["state"],
+        marks=udp_marks(records["transport"], records["family"], peer, records["flags"]),
         end_cause=records["end_cause"],
         owner_rule=records["owner_rule"],
         error=records["error"],
@@ -81,3 +94,23 @@ def events_of(
         resource=resource,
         extra=extra,
     )
+
+
+def udp_marks(
+    transport: NDArray[np.uint8], family: NDArray[np.uint8], peer: NDArray[np.uint8], flags: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """What is to be said of UDP flows: whom the peer's address reaches, and what of the record is not certain.
+
+    That an address is the broadcast of a subnet cannot be told from the address.
+    """
+    marks = np.zeros(len(transport), np.uint8)
+    udp = transport == UDP
+    if not udp.any():
+        return marks
+    v4 = family == 4  # noqa: PLR2004
+    marks[np.where(v4, peer[:, 12] >> 4 == 0xE, peer[:, 0] == 0xFF)] |= MULTICAST  # noqa: PLR2004 224.0.0.0/4, ff00::/8
+    marks[v4 & (peer[:, 12:] == 0xFF).all(axis=1)] |= BROADCAST  # noqa: PLR2004
+    marks[flags & _INFERRED > 0] |= PEER_INFERRED
+    marks[flags & _LEAST > 0] |= PACKETS_LEAST
+    marks[~udp] = 0
+    return marks

@@ -18,9 +18,13 @@ PROGRAMS: Final = frozenset(
         "raw_tp/tcp_rcv_space_adjust",
         "raw_tp/sock_send_length",
         "tp_btf/inet_sock_set_state",
+        "tp_btf/sock_send_length",
+        "tp_btf/sock_recv_length",
+        "tp_btf/sys_exit",
         "iter/bpf_map_elem",
         "iter/task_file",
         "iter/tcp",
+        "iter/udp",
         "uprobe",
     }
 )
@@ -37,7 +41,10 @@ HELPERS: Final = {
     14: "get_current_pid_tgid",
     15: "get_current_uid_gid",
     35: "get_current_task",
+    46: "get_socket_cookie",
     80: "get_current_cgroup_id",
+    93: "spin_lock",  # of an element of Weir's own tables
+    94: "spin_unlock",
     112: "probe_read_user",
     113: "probe_read_kernel",
     115: "probe_read_kernel_str",

@@ -12,15 +12,17 @@ from typing import Final
 
 import numpy as np
 
-from receiver.kernel import objects
+from receiver.kernel import objects, udp
 from receiver.kernel.btf import Btf
+from receiver.kernel.filters import Filters
 from receiver.kernel.libbpf import BpfObject, KernelError, Link, open_iterator
 from receiver.kernel.records import EVENT, check_layout
 from receiver.kernel.ring import HEADER, Ring, stride_of
 from receiver.kernel.source import Counters, Owner
 from receiver.kernel.syscall import lookup
 
-_COUNTERS: Final = struct.Struct("<8Q")
+_COUNTERS: Final = struct.Struct("<9Q")
+_FILTERED: Final = struct.Struct("<2Q")
 _OWNER_KEY: Final = struct.Struct("<QII")
 _READ: Final = 1 << 20
 _NEWCOMERS: Final = 65536  # bytes of their ring, as in bpf/flow.bpf.c
@@ -49,6 +51,9 @@ class Options:
     ring_bytes: int
     max_flows: int
     start_events: bool = False
+    udp_idle_timeout: float = 30.0  # s
+    udp_peers: bool = True  # look at the ends of system calls while that is needed to know who sent a datagram
+    filters: Filters = field(default_factory=Filters)
 
 
 @dataclass(slots=True)
@@ -101,24 +106,36 @@ class Capture:
         self._owners_fd = self._object.map_fd("owners")
         length = max(offset for offset in self._bss_at.values()) + 8
         self._bss = mmap.mmap(self._object.map_fd(".bss"), -(-length // mmap.PAGESIZE) * mmap.PAGESIZE)
+        self.udp = udp.Datagrams(self._object, self._bss, self._bss_at, peers=self.options.udp_peers)
 
     def _prepare(self, btf: Btf) -> None:
         self._object.resize("events", self.options.ring_bytes)
-        self._object.resize("flows", self.options.max_flows)
-        self._set_constants(btf.variables(".rodata"), self.options.ring_bytes)
+        for name in ("flows", *udp.SIZED):
+            self._object.resize(name, self.options.max_flows)
+        at = btf.variables(".rodata")
+        self._set_constants(at, self.options.ring_bytes)
+        filters = self.options.filters.pack(btf.dtype("weir_filters"))
+        self._object.write_initial(".rodata", at["filters"], filters)
 
     def _load_what_can_be(self) -> None:
-        """With the listing; without, where this kernel has not what it needs (Linux 5.11)."""
-        try:
-            self._object.load()
-        except KernelError as error:
-            self._object.close()
-            self._object = BpfObject(objects.read("flow"), "weir_flow")
-            for program, what in LISTING.items():
-                self._object.skip(program)
-                self.attached.missing[program] = f"{what}: {error}"
-            self._prepare(Btf(self._object.btf()))
-            self._object.load()
+        """All of it; else without UDP (Linux 6.3), without the listing (5.11), without both."""
+        refused: KernelError | None = None
+        for left_out in ({}, udp.ALL, {**LISTING, udp.LISTING: udp.ALL[udp.LISTING]}, {**udp.ALL, **LISTING}):
+            if refused is not None:
+                self._object.close()
+                self._object = BpfObject(objects.read("flow"), "weir_flow")
+                for program in left_out:
+                    self._object.skip(program)
+                self._prepare(Btf(self._object.btf()))
+            try:
+                self._object.load()
+            except KernelError as error:
+                refused = error
+            else:
+                self.attached.missing = {program: f"{what}: {refused}" for program, what in left_out.items()}
+                return
+        if refused is not None:
+            raise refused
 
     def _set_constants(self, at: dict[str, int], size: int) -> None:
         own = os.stat("/proc/self/ns/pid")  # noqa: PTH116 a namespace link, not a file
@@ -130,6 +147,7 @@ class Capture:
             ("run_random", "<Q", secrets.randbits(64)),
             ("wakeup_bytes", "<Q", size // _WAKE_AT),
             ("start_events", "<B", self.options.start_events),
+            ("udp_idle_timeout", "<Q", int(self.options.udp_idle_timeout * 1e9)),
         ):
             self._object.write_initial(".rodata", at[name], struct.pack(form, value))
 
@@ -148,14 +166,23 @@ class Capture:
                 if PROGRAMS[name] == "flows":
                     raise
                 self.attached.missing[name] = str(error)
+        self._attach_udp()
         self._list()
         return self.attached
+
+    def _attach_udp(self) -> None:
+        if udp.PASS in self.attached.missing:
+            return
+        missing = self.udp.attach()
+        self.attached.missing |= missing
+        if not missing:
+            self.attached.programs += [udp.PASS, *udp.PROGRAMS]
 
     def _list(self) -> None:
         """Add the open sockets that are older than Weir; events come in meanwhile, and win."""
         struct.pack_into("<B", self._bss, self._bss_at["listing"], 1)
         try:
-            for name in LISTING:
+            for name in (*LISTING, udp.LISTING):
                 if name in self.attached.missing:
                     continue
                 try:
@@ -164,13 +191,19 @@ class Capture:
                     link.close()
                     self.attached.programs.append(name)
                 except (KernelError, OSError) as error:
-                    self.attached.missing[name] = f"{LISTING[name]}: {error}"
+                    self.attached.missing[name] = f"{({**LISTING, **udp.ALL})[name]}: {error}"
         finally:
             struct.pack_into("<B", self._bss, self._bss_at["listing"], 0)
+        # The second knows Weir's own namespace whole, the first all that is open anywhere.
+        if udp.LISTING in self.attached.programs and (
+            self.options.netns or "weir_list_files" in self.attached.programs
+        ):
+            self.udp.listed()
         (self.attached.listed,) = struct.unpack_from("<Q", self._bss, self._bss_at["listed"])
 
     def wait(self, timeout: float) -> bool:
         """Return after `timeout` seconds, sooner if a quarter of the ring is full (True) or a newcomer was seen."""
+        self.udp.tend()
         return any(fd == self._events_fd for fd, _ in self._wake.poll(timeout))
 
     def newcomers(self) -> list[tuple[int, int]]:
@@ -196,19 +229,20 @@ class Capture:
             if before == after and begun == done:
                 break
             before = after
-        ring_full, filtered_self, flows_full, owners_failed, replaced, _ = rest
-        return Counters(begun, ring_full, filtered_self, flows_full, owners_failed, replaced, held)
+        ring_full, filtered_self, flows_full, owners_failed, replaced, udp_full, udp_missed = rest
+        exclude, include = _FILTERED.unpack_from(self._bss, self._bss_at["filtered"])
+        return Counters(begun, ring_full, filtered_self, flows_full, owners_failed, replaced, held, exclude, include,
+                        udp_full, udp_missed, int(self.udp.sees_exits))  # fmt: skip
 
     def run_pass(self, update_interval: int = 0) -> bytes:
         """One pass over the open sockets in scope: records one after the other. `update_interval` in ns, 0: no updates."""
         return self._walk(update_interval, shutdown=False)
 
     def _walk(self, update_interval: int, *, shutdown: bool) -> bytes:
-        if self._pass is None:
-            return b""
         struct.pack_into("<Q", self._bss, self._bss_at["pass_update_interval"], update_interval)
         struct.pack_into("<B", self._bss, self._bss_at["pass_shutdown"], shutdown)
-        return _read_all(self._pass)
+        links = ([self._pass] if self._pass is not None else []) + self.udp.passes()
+        return b"".join(_read_all(link) for link in links)
 
     def finish(self) -> Iterator[bytes]:
         """The last reports of every open flow, pass by pass; from here on no new flow is observed."""
@@ -253,6 +287,7 @@ class Capture:
     def detach(self) -> None:
         """Stop capture; records already in the ring stay readable."""
         self._object.detach()
+        self.udp.detach()
         self._pass = None
 
     def close(self) -> None:

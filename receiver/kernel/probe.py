@@ -191,6 +191,31 @@ def _tp_btf() -> str:
     return ""
 
 
+def _own_datagram() -> None:
+    """One datagram over loopback, from Weir to Weir."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
+        server.settimeout(1)
+        server.bind(("127.0.0.1", 0))
+        client.sendto(b"weir", server.getsockname())
+        server.recvfrom(4)
+
+
+def _datagrams(*programs: str) -> str:
+    with _Probe("probe_udp") as probe:
+        for program in programs:
+            probe.object.attach(program)
+        try:
+            _own_datagram()
+        except OSError:
+            return "attached; not fired, because loopback is down in this network namespace"
+        for which in range(len(programs)):
+            _fired(probe, which)
+    return ""
+
+
 def _iterate(name: str, over: str | None) -> str:
     with _Probe(name) as probe:
         link = probe.object.attach_iterator("walk", over)
@@ -311,6 +336,8 @@ _SINGLE: Final[Sequence[tuple[str, Callable[[], str]]]] = (
     ("btf", _btf),
     ("capabilities", _capabilities),
     ("tp_btf", _tp_btf),
+    ("udp", lambda: _datagrams("datagram_sent", "datagram_received")),
+    ("udp senders", lambda: _datagrams("datagram_sent", "datagram_received", "call_ended")),
     ("iterator bpf_map_elem", lambda: _iterate("probe_iter_map", "walked")),
     ("iterator task_file", lambda: _iterate("probe_iter_task", None)),
     ("uprobe", _uprobe),
@@ -324,6 +351,8 @@ _SINGLE: Final[Sequence[tuple[str, Callable[[], str]]]] = (
 _REMEDIES: Final = {
     "uprobe": "CAP_SYS_ADMIN, or use uprobe_multi (kernel 6.6 or later)",
     "uprobe_multi": "a kernel 6.6 or later",
+    "udp": "a kernel 6.3 or later; without it only TCP is captured",
+    "udp senders": "a kernel 6.3 or later; without it a sender to a socket that is not connected is inferred or unknown",
     "iterator bpf_map_elem": "a kernel 5.9 or later; without it open flows are not sampled and get no updates",
     "iterator task_file": "a kernel 5.10 or later",
 }

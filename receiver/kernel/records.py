@@ -141,6 +141,9 @@ def _validate(records: Records) -> Decoded:
     valid &= (cause > 0) == (kind == KIND_END)
     valid &= (records["family"] == 4) | (records["family"] == 6)  # noqa: PLR2004
     valid &= (records["transport"] == _TRANSPORTS[0]) | (records["transport"] == _TRANSPORTS[1])
+    udp = records["transport"] == _TRANSPORTS[1]
+    valid &= ~udp | ((records["state"] == 0) & ((cause == 0) | (cause == 6) | (cause == 7)))  # noqa: PLR2004
+    valid &= udp | (cause != 6)  # noqa: PLR2004 only UDP ends by being idle
     valid &= (records["owner_rule"] <= 5) & (records["state"] <= _MAX_STATE)  # noqa: PLR2004
     if valid.all():
         return Decoded(records)

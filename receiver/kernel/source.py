@@ -16,6 +16,11 @@ class Counters:
     owners_failed: int = 0
     replaced: int = 0
     held: int = 0
+    filtered_exclude: int = 0
+    filtered_include: int = 0
+    udp_full: int = 0
+    udp_missed: int = 0
+    udp_exits: int = 0  # 1 while the ends of system calls are looked at
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from receiver.flows.columns import (
+    BROADCAST,
     END_REASONS,
     KIND_END,
     KIND_START,
+    MULTICAST,
     OWNER_RULES,
+    PACKETS_LEAST,
+    PEER_INFERRED,
     ROLE_CLIENT,
     ROLE_SERVER,
     ROLES,
@@ -45,6 +49,7 @@ class Shape:
     transport: str  # "" where it has no word
     family: str
     state: int
+    marks: int
     cause: int
     rule: int  # -1: not asked for
     error: int
@@ -182,8 +187,18 @@ class Template:
         for key, word in words.items():
             if word:
                 self._constant(key, word)
+        if shape.marks:
+            self._marks(shape.marks)
         if self._sampling > 1:
             self._constant("weir.flow.sampling.factor", self._sampling)
+
+    def _marks(self, marks: int) -> None:
+        if marks & (MULTICAST | BROADCAST):
+            self._constant("weir.flow.cast", "multicast" if marks & MULTICAST else "broadcast")
+        if marks & PEER_INFERRED:
+            self._constant("weir.flow.peer.inferred", value=True)
+        if marks & PACKETS_LEAST:
+            self._constant("weir.flow.packets.lower_bound", value=True)
 
     def _identity(self) -> None:
         self._string("weir.flow.id", "flow_id", FLOW_ID_WIDTH)

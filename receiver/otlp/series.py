@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from receiver.flows.addresses import address_text
-from receiver.flows.columns import NETWORK_TYPES, ROLE_SERVER, ROLE_UNKNOWN, ROLES, TRANSPORTS
+from receiver.flows.columns import NETWORK_TYPES, ROLE_SERVER, ROLE_UNKNOWN, ROLES, TCP, TRANSPORTS
 from receiver.flows.series import CONNECT_BOUNDS, DURATION_BOUNDS, RTT_BOUNDS, Histogram, SeriesKeys, SeriesTable
 from receiver.flows.table import Slots
 from receiver.otlp import wire
@@ -71,9 +71,11 @@ class SeriesPoints:
         if overflow.any():
             series = [*series, _OVERFLOW]
         groups: list[Points | HistogramPoints] = self._io(rows, overflow, resource, series)
-        for name in ("connections", "active", "retransmits"):
-            value = getattr(table, name)[rows].astype(np.int64)
-            groups.append(Points(self._instruments[name], resource, index, series, table.start[rows], value))
+        tcp = np.append(keys.transport == TCP, np.ones(len(rows) - len(plain), np.bool_))
+        for name, at in (("connections", index), ("active", index), ("retransmits", index[tcp])):
+            if at.size:
+                value = getattr(table, name)[rows[at]].astype(np.int64)
+                groups.append(Points(self._instruments[name], resource[at], at, series, table.start[rows[at]], value))
         groups += self._resets(rows, resource, series)
         groups += self._failures(rows, resource, series)
         for name, histogram in (

@@ -42,7 +42,9 @@ def codes(columns: EventColumns, classes: dict[str, NDArray[np.uint8]], *, owner
     first |= ((columns.family == 4).view(np.uint8) << 6) | ((columns.family == 6).view(np.uint8) << 7)  # noqa: PLR2004
     packed[:, 0] = first
     cause = np.where(columns.kind == KIND_END, np.minimum(columns.end_cause, _NIBBLE), 0)
-    packed[:, 1] = np.where(tcp, np.minimum(columns.state, _NIBBLE), 0) | (cause << 4)
+    packed[:, 1] = np.where(tcp, np.minimum(columns.state, _NIBBLE), np.where(udp, columns.marks & _NIBBLE, 0)) | (
+        cause << 4
+    )
     flags = (columns.duration == columns.duration).view(np.uint8)
     flags |= (columns.connect_duration == columns.connect_duration).view(np.uint8) << 1
     flags |= ((columns.rtt == columns.rtt) & tcp).view(np.uint8) << 2
@@ -64,7 +66,8 @@ def shape_of(code: int, *, owner_rule: bool) -> Shape:
         role=first >> 2 & 3,
         transport=_TRANSPORTS[first >> 4 & 3],
         family=_FAMILIES[first >> 6],
-        state=second & _NIBBLE,
+        state=second & _NIBBLE if first & 0x10 else 0,
+        marks=second & _NIBBLE if first & 0x20 else 0,
         cause=second >> 4,
         rule=third & _NIBBLE if owner_rule else -1,
         error=error,
