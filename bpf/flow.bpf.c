@@ -9,6 +9,7 @@
 #include "flow_record.h"
 #include "flow_owner.h"
 #include "flow_listing.h"
+#include "flow_noroute.h"
 #include "flow_udp.h"
 #include "flow_udp_pass.h"
 
@@ -28,6 +29,7 @@ static __always_inline void on_syn_sent(struct sock *sk)
 	__u64 key = (__u64)sk, now = bpf_ktime_get_boot_ns();
 	struct flow flow = {};
 
+	noroute_take_back();
 	if (stopping)
 		return;
 	if (bpf_map_lookup_elem(&flows, &key))

@@ -97,6 +97,7 @@ const volatile __u8 start_events = 0;
 struct weir_counters counters = {};
 __u64 pass_update_interval = 0; /* ns; 0: no update events in this pass */
 __u8 pass_shutdown = 0;
+__u64 noroutes_waiting = 0; /* connects that found no route and are not reported yet */
 __u8 listing = 0;  /* the sockets that are older than Weir are being listed */
 __u64 listed = 0;  /* of them: how many were added */
 __u8 stopping = 0; /* sockets not yet known stay unknown: observation ends */

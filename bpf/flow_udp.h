@@ -105,7 +105,7 @@ int weir_udp_send(__u64 *ctx)
 	__u32 segment = 0, index = 0;
 	bool named = false;
 
-	if (sk->sk_protocol != IPPROTO_UDP || !is_udp(sk) || !in_scope(sk))
+	if (!is_udp_in_scope(sk))
 		return 0;
 	read_call(&call);
 	if (call.number == CALL_SENDMMSG)
@@ -134,7 +134,7 @@ int weir_udp_send(__u64 *ctx)
 	} else if (!connected_peer(sk, &key)) {
 		to_rest(&key, end.family);
 	}
-	if (named && !BPF_CORE_READ(sk, __sk_common.skc_dport))
+	if (named && !sk->__sk_common.skc_dport)
 		remember_sent(&key);
 	d.bytes = bytes;
 	d.count = sent(sk, bytes, segment);
@@ -194,12 +194,12 @@ static __always_inline __u64 name_to_be(const struct call *call, const struct so
 	if (call->number == CALL_RECVFROM) {
 		if (!call->fifth || bpf_probe_read_user(&room, sizeof(room), (void *)call->sixth))
 			return 0;
-		return room < (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6 ? 24 : 16) ? 0 : call->fifth;
+		return room < (sk->__sk_common.skc_family == AF_INET6 ? 24 : 16) ? 0 : call->fifth;
 	}
 	if (call->number == CALL_RECVMMSG && since && !next_received(&index, since))
 		return 0;
 	if (!read_message(call, index, &message) ||
-	    message.name_length < (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6 ? 24 : 16))
+	    message.name_length < (sk->__sk_common.skc_family == AF_INET6 ? 24 : 16))
 		return 0;
 	return message.name;
 }
@@ -215,7 +215,7 @@ int weir_udp_receive(__u64 *ctx)
 	struct call call = {};
 	__u64 thread, now, since;
 
-	if (sk->sk_protocol != IPPROTO_UDP || !is_udp(sk) || !in_scope(sk))
+	if (!is_udp_in_scope(sk))
 		return 0;
 	since = udp_exits_since;
 	thread = bpf_get_current_pid_tgid();
@@ -253,7 +253,7 @@ int weir_udp_receive(__u64 *ctx)
 		fresh.name = name_to_be(&call, sk, since);
 	if (fresh.name) {
 		now = bpf_ktime_get_boot_ns();
-		if (now - udp_wanted > WANTED_STEP)
+		if (now - udp_wanted > WANTED_STEP && !is_self())
 			udp_wanted = now;
 		fresh.since = since;
 		if (since && !bpf_map_update_elem(&udp_waiting, &thread, &fresh, BPF_ANY))

@@ -90,28 +90,36 @@ static __always_inline void map_v4(__u8 *address, __u32 v4)
 	__builtin_memcpy(address + 12, &v4, 4);
 }
 
+/* From here on `sk` is a tracepoint's argument: its fields are read by plain loads, which cost a tenth of a probe read. */
+static __always_inline bool is_udp_in_scope(const struct sock *sk)
+{
+	return sk->sk_protocol == IPPROTO_UDP && sk->sk_type == SOCK_DGRAM &&
+	       (sk->__sk_common.skc_family == AF_INET || sk->__sk_common.skc_family == AF_INET6) &&
+	       (!scope_netns || sk->__sk_common.skc_net.net->ns.inum == scope_netns);
+}
+
 static __always_inline void read_end(const struct sock *sk, struct udp_end *end)
 {
-	end->family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	end->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-	end->local_port = bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
+	end->family = sk->__sk_common.skc_family;
+	end->netns = sk->__sk_common.skc_net.net->ns.inum;
+	end->local_port = sk->__sk_common.skc_num;
 	if (end->family == AF_INET6)
 		bpf_core_read(end->local_address, 16, &sk->__sk_common.skc_v6_rcv_saddr);
 	else
-		map_v4(end->local_address, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
+		map_v4(end->local_address, sk->__sk_common.skc_rcv_saddr);
 }
 
 static __always_inline bool connected_peer(const struct sock *sk, struct udp_key *peer)
 {
-	__u16 port = BPF_CORE_READ(sk, __sk_common.skc_dport);
+	__u16 port = sk->__sk_common.skc_dport;
 
 	if (!port)
 		return false;
 	peer->peer_port = bpf_ntohs(port);
-	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6)
+	if (sk->__sk_common.skc_family == AF_INET6)
 		bpf_core_read(peer->peer_address, 16, &sk->__sk_common.skc_v6_daddr);
 	else
-		map_v4(peer->peer_address, BPF_CORE_READ(sk, __sk_common.skc_daddr));
+		map_v4(peer->peer_address, sk->__sk_common.skc_daddr);
 	return true;
 }
 

@@ -69,10 +69,18 @@ enum {
 #define AF_INET6 10
 #define SOCK_DONE_BIT 1 /* enum sock_flags: SOCK_DEAD, SOCK_DONE */
 #define PF_KTHREAD 0x00200000
+#define EAGAIN 11
+#define EACCES 13
+#define EINVAL 22
+#define ENETUNREACH 101
 #define EPIPE 32
 #define ECONNRESET 104
 #define ETIMEDOUT 110
 #define EHOSTUNREACH 113
+
+/* uapi/linux/rtnetlink.h, uapi/linux/route.h */
+enum { RTN_BLACKHOLE = 6, RTN_UNREACHABLE = 7, RTN_PROHIBIT = 8 };
+#define RTF_REJECT 0x0200
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -86,8 +94,49 @@ struct ns_common {
 	__u32 inum;
 };
 
+struct fib6_info;
+
+struct netns_ipv6 {
+	struct fib6_info *fib6_null_entry;
+};
+
 struct net {
 	struct ns_common ns;
+	struct netns_ipv6 ipv6;
+};
+
+struct nsproxy {
+	struct net *net_ns;
+};
+
+struct flowi_common {
+	__u8 flowic_proto;
+};
+
+union flowi_uli {
+	struct {
+		__be16 dport;
+		__be16 sport;
+	} ports;
+};
+
+struct flowi4 {
+	struct flowi_common __fl_common;
+	__be32 saddr;
+	__be32 daddr;
+	union flowi_uli uli;
+};
+
+struct flowi6 {
+	struct flowi_common __fl_common;
+	struct in6_addr daddr;
+	union flowi_uli uli;
+};
+
+struct fib6_result {
+	struct fib6_info *f6i;
+	__u32 fib6_flags;
+	__u8 fib6_type;
 };
 
 typedef struct {
@@ -243,6 +292,7 @@ struct task_struct {
 	const struct cred *cred;
 	char comm[16];
 	struct pid *thread_pid;
+	struct nsproxy *nsproxy;
 	struct css_set *cgroups;
 	struct files_struct *files;
 	void *io_uring;

@@ -24,6 +24,8 @@ PROGRAMS: Final = frozenset(
         "iter/bpf_map_elem",
         "iter/task_file",
         "iter/tcp",
+        "raw_tp/fib_table_lookup",
+        "raw_tp/fib6_table_lookup",
         "iter/udp",
         "uprobe",
     }

@@ -12,10 +12,10 @@ from typing import Final
 
 import numpy as np
 
-from receiver.kernel import objects, udp
+from receiver.kernel import noroute, objects, udp
 from receiver.kernel.btf import Btf
 from receiver.kernel.filters import Filters
-from receiver.kernel.libbpf import BpfObject, KernelError, Link, open_iterator
+from receiver.kernel.libbpf import BpfObject, KernelError, Link, read_iterator
 from receiver.kernel.records import EVENT, check_layout
 from receiver.kernel.ring import HEADER, Ring, stride_of
 from receiver.kernel.source import Counters, Owner
@@ -24,7 +24,6 @@ from receiver.kernel.syscall import lookup
 _COUNTERS: Final = struct.Struct("<9Q")
 _FILTERED: Final = struct.Struct("<2Q")
 _OWNER_KEY: Final = struct.Struct("<QII")
-_READ: Final = 1 << 20
 _NEWCOMERS: Final = 65536  # bytes of their ring, as in bpf/flow.bpf.c
 _WAKE_AT: Final = 4  # the reader is woken when 1/4 of the ring is full
 _SETTLE_TRIES: Final = 1000
@@ -106,6 +105,7 @@ class Capture:
         self._owners_fd = self._object.map_fd("owners")
         length = max(offset for offset in self._bss_at.values()) + 8
         self._bss = mmap.mmap(self._object.map_fd(".bss"), -(-length // mmap.PAGESIZE) * mmap.PAGESIZE)
+        self.noroutes = noroute.NoRoutes(self._object, self._bss, self._bss_at)
         self.udp = udp.Datagrams(self._object, self._bss, self._bss_at, peers=self.options.udp_peers)
 
     def _prepare(self, btf: Btf) -> None:
@@ -118,9 +118,10 @@ class Capture:
         self._object.write_initial(".rodata", at["filters"], filters)
 
     def _load_what_can_be(self) -> None:
-        """All of it; else without UDP (Linux 6.3), without the listing (5.11), without both."""
+        """All of it; else without one part: routes, UDP (Linux 6.3), the listing (5.11); else without all of them."""
         refused: KernelError | None = None
-        for left_out in ({}, udp.ALL, {**LISTING, udp.LISTING: udp.ALL[udp.LISTING]}, {**udp.ALL, **LISTING}):
+        listing = {**LISTING, udp.LISTING: udp.ALL[udp.LISTING]}
+        for left_out in ({}, noroute.PROGRAMS, udp.ALL, listing, {**noroute.PROGRAMS, **udp.ALL, **LISTING}):
             if refused is not None:
                 self._object.close()
                 self._object = BpfObject(objects.read("flow"), "weir_flow")
@@ -167,6 +168,7 @@ class Capture:
                     raise
                 self.attached.missing[name] = str(error)
         self._attach_udp()
+        self._attach_noroute()
         self._list()
         return self.attached
 
@@ -178,6 +180,13 @@ class Capture:
         if not missing:
             self.attached.programs += [udp.PASS, *udp.PROGRAMS]
 
+    def _attach_noroute(self) -> None:
+        if noroute.REPORT in self.attached.missing:
+            return
+        missing = self.noroutes.attach()
+        self.attached.missing |= missing
+        self.attached.programs += [name for name in noroute.PROGRAMS if name not in missing]
+
     def _list(self) -> None:
         """Add the open sockets that are older than Weir; events come in meanwhile, and win."""
         struct.pack_into("<B", self._bss, self._bss_at["listing"], 1)
@@ -187,7 +196,7 @@ class Capture:
                     continue
                 try:
                     link = self._object.attach_iterator(name)
-                    _read_all(link)
+                    read_iterator(link)
                     link.close()
                     self.attached.programs.append(name)
                 except (KernelError, OSError) as error:
@@ -204,6 +213,7 @@ class Capture:
     def wait(self, timeout: float) -> bool:
         """Return after `timeout` seconds, sooner if a quarter of the ring is full (True) or a newcomer was seen."""
         self.udp.tend()
+        self.noroutes.tend()
         return any(fd == self._events_fd for fd, _ in self._wake.poll(timeout))
 
     def newcomers(self) -> list[tuple[int, int]]:
@@ -242,11 +252,12 @@ class Capture:
         struct.pack_into("<Q", self._bss, self._bss_at["pass_update_interval"], update_interval)
         struct.pack_into("<B", self._bss, self._bss_at["pass_shutdown"], shutdown)
         links = ([self._pass] if self._pass is not None else []) + self.udp.passes()
-        return b"".join(_read_all(link) for link in links)
+        return b"".join(read_iterator(link) for link in links)
 
     def finish(self) -> Iterator[bytes]:
         """The last reports of every open flow, pass by pass; from here on no new flow is observed."""
         struct.pack_into("<B", self._bss, self._bss_at["stopping"], 1)
+        self.noroutes.tend()
         for _ in range(_FINISH_PASSES):  # a pass that deletes may step over a neighbour: again until none is left
             raw = self._walk(0, shutdown=True)
             if not raw:
@@ -287,6 +298,7 @@ class Capture:
     def detach(self) -> None:
         """Stop capture; records already in the ring stay readable."""
         self._object.detach()
+        self.noroutes.detach()
         self.udp.detach()
         self._pass = None
 
@@ -298,23 +310,6 @@ class Capture:
         self._newcomers.close()
         self._bss.close()
         self._object.close()
-
-
-def _read_all(link: Link) -> bytes:
-    """Everything that one walk of an iterator writes."""
-    fd = open_iterator(link)
-    parts: list[bytes] = []
-    try:
-        while True:
-            try:
-                part = os.read(fd, _READ)
-            except BlockingIOError:  # so many elements without a word that the kernel makes a pause
-                continue
-            if not part:
-                return b"".join(parts)
-            parts.append(part)
-    finally:
-        os.close(fd)
 
 
 def own_netns() -> int:

@@ -280,3 +280,20 @@ def open_iterator(link: Link) -> int:
     if fd < 0:
         raise KernelError(-fd if fd < -1 else ctypes.get_errno(), "create iterator")
     return fd
+
+
+def read_iterator(link: Link) -> bytes:
+    """Everything that one walk of an iterator writes."""
+    fd = open_iterator(link)
+    parts: list[bytes] = []
+    try:
+        while True:
+            try:
+                part = os.read(fd, 1 << 20)
+            except BlockingIOError:  # so many elements without a word that the kernel makes a pause
+                continue
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+    finally:
+        os.close(fd)

@@ -200,7 +200,7 @@ def _own_datagram() -> None:
         server.settimeout(1)
         server.bind(("127.0.0.1", 0))
         client.sendto(b"weir", server.getsockname())
-        server.recvfrom(4)
+        server.recv(4)
 
 
 def _datagrams(*programs: str) -> str:
