@@ -9,7 +9,7 @@ from integration.harness.truth import End, ends
 
 UNITS = {
     "weir.flow.io": "By", "weir.flow.connections": "{connection}", "weir.flow.active": "{connection}",
-    "weir.flow.duration": "s", "weir.flow.connect.duration": "s", "weir.flow.rtt": "s", "weir.flow.retransmits": "{segment}",
+    "weir.flow.duration": "s", "weir.flow.connect.duration": "s", "weir.flow.rtt": "s", "weir.flow.retransmits": "{segment}", "weir.flow.resets": "{segment}",
 }  # fmt: skip
 HISTOGRAMS = {"weir.flow.duration", "weir.flow.connect.duration", "weir.flow.rtt"}
 

@@ -217,6 +217,7 @@ class Intake:
         return {
             "weir.kernel.flows.full": [({}, counters.flows_full)],
             "weir.kernel.flows.replaced": [({}, counters.replaced)],
+            "weir.kernel.runs.missed": [({}, counters.missed)],
             "weir.kernel.udp.full": [({}, counters.udp_full)],
             "weir.kernel.udp.missed": [({}, counters.udp_missed)],
             "weir.kernel.udp.exits": [({}, counters.udp_exits)],

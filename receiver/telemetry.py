@@ -34,6 +34,8 @@ DECLARED: Final[tuple[Metric, ...]] = (
     Metric("weir.kernel.flows.full", "{flow}", "sum",
            "Sockets that found no room in the kernel's flow table: reported, but without start, role and owner."),
     Metric("weir.kernel.flows.replaced", "{flow}", "sum", "Flows whose end was missed before their socket was used again."),
+    Metric("weir.kernel.runs.missed", "{run}", "sum",
+           "Changes of a TCP state that the kernel did not show, because it showed another one on that CPU: ends are made up for."),
     Metric("weir.kernel.udp.full", "{datagram}", "sum",
            "Datagrams that found no room for their flow in the kernel's table: counted as of an unknown peer."),
     Metric("weir.kernel.udp.missed", "{datagram}", "sum", "Datagrams that are in no flow, because no table had room."),

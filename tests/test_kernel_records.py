@@ -32,6 +32,9 @@ def test_good_records_are_kept_as_they_are() -> None:
         ({"kind": 2, "end_cause": 1}, "bad_value"),
         ({"owner_rule": 6}, "bad_value"),
         ({"state": 13}, "bad_value"),
+        ({"end_cause": 6}, "bad_value"),
+        ({"transport": 17, "end_cause": 6, "state": 7}, "bad_value"),
+        ({"transport": 17, "end_cause": 1, "state": 0}, "bad_value"),
     ],
 )
 def test_one_bad_record_is_counted_and_loses_nothing_else(values: dict[str, int], reason: str) -> None:
@@ -39,6 +42,12 @@ def test_one_bad_record_is_counted_and_loses_nothing_else(values: dict[str, int]
     for decoded in (decode_ring(b"".join(framed(row.tobytes()) for row in made)), decode_pass(made.tobytes())):
         assert decoded.records["instance_id"].tolist() == [1, 3]
         assert decoded.bad == {reason: 1}
+
+
+@pytest.mark.parametrize(("kind", "cause"), [(1, 0), (2, 0), (3, 6), (3, 7), (4, 0)])
+def test_udp_ends_idle_or_by_shutdown_and_has_no_state(kind: int, cause: int) -> None:
+    made = record(transport=17, kind=kind, end_cause=cause, state=0)
+    assert decode_pass(made.tobytes()).bad == {}
 
 
 @given(st.binary(max_size=5 * STRIDE))

@@ -29,6 +29,7 @@ def main(address: str, how: str, count: str) -> None:
     if os.fork():
         listener_end(listener, how, number, to_server, from_server)
     else:
+        os.close(from_server)
         client_end(listener.getsockname()[:2], how, number, to_client, from_client, listener)
 
 
@@ -64,8 +65,9 @@ def listener_end(listener: socket.socket, how: str, number: int, wait: int, tell
             assert connection.recv(1) == b""
         connection.close()
         say(role="server", sent=sent, received=received, **known, **process())
+    sys.stdin.read()  # both live on, so that they can be looked at
+    os.write(tell, b"e")
     os.wait()
-    sys.stdin.read()
 
 
 def client_end(  # noqa: C901 a case for each HOW
@@ -100,6 +102,7 @@ def client_end(  # noqa: C901 a case for each HOW
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
         connection.close()
         say(role="client", sent=sent, received=received, **known, **process())
+    os.read(wait, 1)
 
 
 if __name__ == "__main__":

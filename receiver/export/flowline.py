@@ -31,6 +31,8 @@ def flow_line(event: str, unix_nano: int, resource: Attributes, record: Attribut
     outcome = record.get("weir.flow.end_reason", record.get("network.connection.state"))
     parts += [text(outcome)] if outcome is not None else []
     parts += [text(record["error.type"])] if "error.type" in record else []
+    parts += [text(record["weir.flow.cast"])] if "weir.flow.cast" in record else []
+    parts += ["inferred"] if record.get("weir.flow.peer.inferred") else []
     parts += _measures(record)
     parts += [text(record["weir.flow.id"])] if "weir.flow.id" in record else []
     parts += [f"by {text(record['weir.process.owner_rule'])}"] if "weir.process.owner_rule" in record else []

@@ -19,7 +19,7 @@ from receiver.kernel.libbpf import BpfObject, KernelError, Link, read_iterator
 from receiver.kernel.records import EVENT, check_layout
 from receiver.kernel.ring import HEADER, Ring, stride_of
 from receiver.kernel.source import Counters, Owner
-from receiver.kernel.syscall import lookup
+from receiver.kernel.syscall import lookup, runs_missed
 
 _COUNTERS: Final = struct.Struct("<9Q")
 _FILTERED: Final = struct.Struct("<2Q")
@@ -103,6 +103,7 @@ class Capture:
         self._wake.register(self._events_fd, select.EPOLLIN | select.EPOLLET)
         self._wake.register(self._object.map_fd("newcomers"), select.EPOLLIN)
         self._owners_fd = self._object.map_fd("owners")
+        self._state_fd = self._object.program_fd("weir_set_state")
         length = max(offset for offset in self._bss_at.values()) + 8
         self._bss = mmap.mmap(self._object.map_fd(".bss"), -(-length // mmap.PAGESIZE) * mmap.PAGESIZE)
         self.noroutes = noroute.NoRoutes(self._object, self._bss, self._bss_at)
@@ -242,7 +243,7 @@ class Capture:
         ring_full, filtered_self, flows_full, owners_failed, replaced, udp_full, udp_missed = rest
         exclude, include = _FILTERED.unpack_from(self._bss, self._bss_at["filtered"])
         return Counters(begun, ring_full, filtered_self, flows_full, owners_failed, replaced, held, exclude, include,
-                        udp_full, udp_missed, int(self.udp.sees_exits))  # fmt: skip
+                        udp_full, udp_missed, runs_missed(self._state_fd), int(self.udp.sees_exits))  # fmt: skip
 
     def run_pass(self, update_interval: int = 0) -> bytes:
         """One pass over the open sockets in scope: records one after the other. `update_interval` in ns, 0: no updates."""

@@ -20,6 +20,7 @@ class Counters:
     filtered_include: int = 0
     udp_full: int = 0
     udp_missed: int = 0
+    missed: int = 0  # runs that the kernel left out, because a program would have interrupted itself
     udp_exits: int = 0  # 1 while the ends of system calls are looked at
 
 

@@ -67,6 +67,20 @@ class _UprobeMulti(ctypes.Structure):
     )
 
 
+class _Info(ctypes.Structure):
+    _fields_ = (("bpf_fd", ctypes.c_uint32), ("info_len", ctypes.c_uint32), ("info", ctypes.c_uint64))
+
+
+_RECURSION_MISSES: Final = 208  # offset in struct bpf_prog_info (uapi/linux/bpf.h), since Linux 5.12
+
+
+def runs_missed(program_fd: int) -> int:
+    """How often the kernel left out a program because it was running on that CPU already; 0 where it does not say."""
+    info = ctypes.create_string_buffer(_RECURSION_MISSES + 8)
+    bpf(OBJ_GET_INFO_BY_FD, _Info(program_fd, len(info), ctypes.addressof(info)))
+    return int.from_bytes(info.raw[_RECURSION_MISSES:], "little")
+
+
 UPROBE_MULTI: Final = 48
 
 
