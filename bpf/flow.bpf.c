@@ -59,6 +59,7 @@ static __always_inline void on_established(struct sock *sk, int old)
 	}
 	if (flow) {
 		flow->established_time = now;
+		flow->syn_retransmits = BPF_CORE_READ((struct tcp_sock *)sk, total_retrans);
 		flow->flags |= WEIR_ESTABLISHED;
 		if (flow->flags & WEIR_SELF)
 			remember_self(sk);
@@ -70,6 +71,7 @@ static __always_inline void on_established(struct sock *sk, int old)
 	fresh.id = new_instance_id(now);
 	fresh.flags = WEIR_ESTABLISHED;
 	fresh.last_event = fresh.established_time = now;
+	fresh.syn_retransmits = BPF_CORE_READ((struct tcp_sock *)sk, total_retrans);
 	if (old == TCP_SYN_RECV) {
 		fresh.role = WEIR_ROLE_SERVER;
 		fresh.start_time = now;

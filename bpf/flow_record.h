@@ -88,7 +88,9 @@ static __always_inline void fill(struct weir_event *e, const struct sock *sk, co
 	e->cgroup_id = flow->cgroup_id;
 	__builtin_memcpy(e->asked_address, flow->asked_address, 16);
 	e->asked_port = flow->asked_port;
-	e->reserved = 0;
+	e->syn_retransmits = flow->flags & WEIR_ESTABLISHED ? flow->syn_retransmits : e->retransmits;
+	e->congestion_window = BPF_CORE_READ(tp, snd_cwnd);
+	e->send_window = BPF_CORE_READ(tp, snd_wnd);
 	e->counted_retransmits = flow->counted_retransmits;
 	e->counted_transmit = flow->counted_transmit;
 	e->counted_receive = flow->counted_receive;

@@ -25,7 +25,7 @@ struct flow {
 	__u8 flags;
 	__u8 listed; /* the filters that list its owner */
 	__u16 asked_port;
-	__u16 reserved2;
+	__u16 syn_retransmits;
 	__u8 asked_address[16];
 	__u8 comm[16];
 };

@@ -191,6 +191,8 @@ struct inet_sock {
 struct tcp_sock {
 	__u32 snd_una;
 	__u32 snd_nxt;
+	__u32 snd_wnd;
+	__u32 snd_cwnd;
 	__u64 bytes_acked;
 	__u32 srtt_us;
 	__u32 total_retrans;

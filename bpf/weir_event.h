@@ -6,7 +6,7 @@
 #ifndef WEIR_EVENT_H
 #define WEIR_EVENT_H
 
-#define WEIR_LAYOUT_VERSION 1
+#define WEIR_LAYOUT_VERSION 2
 
 enum weir_kind {
 	WEIR_START = 1,
@@ -81,13 +81,15 @@ struct weir_event {
 	__u64 cgroup_id;
 	__u8 asked_address[16];
 	__u16 asked_port; /* 0: not known to differ */
-	__u16 reserved;
+	__u16 syn_retransmits; /* of the handshake; `retransmits` has them too */
 	__u32 counted_retransmits; /* what earlier samples have already counted */
 	__u64 counted_transmit;
 	__u64 counted_receive;
 	__u8 comm[16];
+	__u32 congestion_window; /* segments, at this moment */
+	__u32 send_window;	 /* bytes that the peer still takes, at this moment; 0: it is full */
 };
-_Static_assert(sizeof(struct weir_event) == 192, "weir_event has no implicit padding");
+_Static_assert(sizeof(struct weir_event) == 200, "weir_event has no implicit padding");
 
 /* Who owns a socket: one entry for each process, written when the process is first seen to use a socket in scope. */
 struct weir_owner_key {

@@ -136,7 +136,7 @@ def test_bytes_datagrams_sides_and_owners_are_exact(stage: Stage, messages: Path
     assert [event["weir.flow.receive.size"] for event in least] == [4000], (
         "the one socket that takes several by one call"
     )
-    assert all(event["weir.flow.duration"] >= 0 for event in found)
+    assert all(event["weir.flow.duration"] >= 0 for event in found if event["network.peer.port"])
     assert not any(ledger["dropped"].values())
 
 

@@ -15,6 +15,7 @@ from receiver.flows.columns import (
     KIND_END,
     KIND_START,
     KIND_UPDATE,
+    KIND_UPDATE,
     MULTICAST,
     NETWORK_TYPES,
     OWNER_RULES,
@@ -118,6 +119,8 @@ EVENT = st.fixed_dictionaries(
         "receive_packets": _u32,
         "rtt": _seconds,
         "retransmits": _u32,
+        "congestion_window": _u32,
+        "send_window": _u32,
         "resource": st.integers(0, len(RESOURCES) - 1),
         "extra": st.one_of(st.just(0), st.integers(0, len(EXTRA_ATTRIBUTES) - 1)),
     }
@@ -133,6 +136,8 @@ _DTYPES = {
     "transmit_packets": np.uint32,
     "receive_packets": np.uint32,
     "retransmits": np.uint32,
+    "congestion_window": np.uint32,
+    "send_window": np.uint32,
     "resource": np.uint32,
     "extra": np.uint32,
     "time": np.uint64,
@@ -224,6 +229,9 @@ def _measures(event: Event) -> Iterator[tuple[str, float]]:
         if not math.isnan(event["rtt"]):
             yield "weir.flow.rtt", float(event["rtt"])
         yield "weir.flow.retransmits", event["retransmits"]
+        if event["kind"] == KIND_UPDATE:
+            yield "weir.flow.congestion.window", event["congestion_window"]
+            yield "weir.flow.send.window", event["send_window"]
 
 
 def attributes_of(event: Event, families: Sequence[str], *, owner_rule: bool, sampling: int = 1) -> list[KeyValue]:
@@ -261,6 +269,8 @@ EXAMPLE: Event = {
     "receive_packets": 70,
     "rtt": 0.0011,
     "retransmits": 0,
+    "congestion_window": 10,
+    "send_window": 65536,
     "resource": 0,
     "extra": 0,
 }

@@ -20,7 +20,7 @@ def address(text: str) -> bytes:
 def record(**values: Any) -> NDArray[np.void]:
     """One valid end record (shape (1,)), with `values` in place of the defaults; addresses may be text."""
     fields: dict[str, Any] = {
-        "version": 1, "kind": 3, "family": 4, "transport": 6, "role": 1, "old_state": 5, "state": 7, "end_cause": 1,
+        "version": 2, "kind": 3, "family": 4, "transport": 6, "role": 1, "old_state": 5, "state": 7, "end_cause": 1,
         "owner_rule": 1, "flags": 3, "local_port": 40000, "peer_port": 80, "instance_id": 1,
         "local_address": "10.0.0.1", "peer_address": "10.0.0.2", "start_time": 1_000_000_000, "time": 2_500_000_000,
         "connect_duration": 1_000_000, "transmit_bytes": 100, "receive_bytes": 200, "transmit_packets": 1,

@@ -167,8 +167,14 @@ BAD = [
         "receivers::ebpf::flows::spans: spans leave by a traces pipeline, and there is none",
     ),
     ("receivers: {ebpf: {exclude: {ports: [0]}}}", "receivers::ebpf::exclude::ports::0: Input should be greater"),
-    ("receivers: {ebpf: {include: {cidrs: [10.0.0.1/8]}}}", "receivers::ebpf::include::cidrs: '10.0.0.1/8' is no network"),
-    ("receivers: {ebpf: {exclude: {executables: [/bin/sh]}}}", "receivers::ebpf::exclude::executables: '/bin/sh' is no"),
+    (
+        "receivers: {ebpf: {include: {cidrs: [10.0.0.1/8]}}}",
+        "receivers::ebpf::include::cidrs: '10.0.0.1/8' is no network",
+    ),
+    (
+        "receivers: {ebpf: {exclude: {executables: [/bin/sh]}}}",
+        "receivers::ebpf::exclude::executables: '/bin/sh' is no",
+    ),
     ("receivers: {ebpf: {sample: {flows: 0}}}", "receivers::ebpf::sample::flows: Input should be"),
     (
         "service: {pipelines: {profiles: {receivers: [ebpf], exporters: [otlp_grpc]}}}",

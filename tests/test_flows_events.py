@@ -83,7 +83,9 @@ def test_metrics_of_udp_have_nothing_of_tcp() -> None:
 def test_udp_alone_has_no_retransmits() -> None:
     table = SeriesTable(16)
     table.add(datagrams(), np.zeros(1, np.uint32), 1)
-    assert "weir.flow.retransmits" not in {group.instrument.name for group in SeriesPoints(table, "cumulative").collect()}
+    assert "weir.flow.retransmits" not in {
+        group.instrument.name for group in SeriesPoints(table, "cumulative").collect()
+    }
 
 
 def test_a_udp_flow_is_one_readable_line() -> None:

@@ -20,7 +20,7 @@ def test_good_records_are_kept_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"version": 2}, "bad_version"),
+        ({"version": 9}, "bad_version"),
         ({"version": 0}, "bad_version"),
         ({"kind": 0}, "bad_value"),
         ({"kind": 5}, "bad_value"),

@@ -90,6 +90,8 @@ def _every_event() -> EventColumns:
         receive_packets=ones.astype(half),
         rtt=ones,
         retransmits=ones.astype(half),
+        congestion_window=ones.astype(half),
+        send_window=ones.astype(half),
         resource=np.zeros(count, half),
         extra=np.zeros(count, half),
     )

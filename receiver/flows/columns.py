@@ -65,6 +65,8 @@ class EventColumns:
     receive_packets: NDArray[np.uint32]
     rtt: NDArray[np.float64]
     retransmits: NDArray[np.uint32]
+    congestion_window: NDArray[np.uint32]  # segments
+    send_window: NDArray[np.uint32]  # bytes that the peer takes; 0: its window is closed
     resource: NDArray[np.uint32]  # index of the encoded Resource
     extra: NDArray[np.uint32]  # row in a Texts of ready-encoded attributes of the record (with tag and length); 0 none
 

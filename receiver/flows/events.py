@@ -91,6 +91,8 @@ def events_of(
         receive_packets=records["receive_packets"],
         rtt=np.where(tcp & (records["rtt"] > 0), records["rtt"] * _MICRO, np.nan),
         retransmits=records["retransmits"],
+        congestion_window=records["congestion_window"],
+        send_window=records["send_window"],
         resource=resource,
         extra=extra,
     )

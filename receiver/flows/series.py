@@ -32,7 +32,15 @@ IDLE_INTERVALS: Final = 10
 _U: Final = np.uint64
 _KEY_WORDS: Final = 5
 # Columns of the table that count up.
-_COUNTS: Final = ("transmit", "receive", "retransmits", "connections", "resets_sent", "resets_received")
+_COUNTS: Final = (
+    "transmit",
+    "receive",
+    "retransmits",
+    "connections",
+    "resets_sent",
+    "resets_received",
+    "syn_retransmits",
+)
 
 # Upper bounds in seconds (inclusive), as the semantic conventions' own duration histograms are spaced.
 DURATION_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 60.0, 300.0)
@@ -123,6 +131,7 @@ class SeriesTable:
     connections: NDArray[np.uint64] = field(init=False)
     resets_sent: NDArray[np.uint64] = field(init=False)
     resets_received: NDArray[np.uint64] = field(init=False)
+    syn_retransmits: NDArray[np.uint64] = field(init=False)
     active: NDArray[np.int64] = field(init=False)
     start: NDArray[np.uint64] = field(init=False)
     idle: NDArray[np.uint16] = field(init=False)
@@ -189,6 +198,7 @@ class SeriesTable:
         flags = records["flags"]
         fresh = (flags & START_SEEN > 0) & (flags & COUNTED == 0)
         error = records["error"]
+        np.add.at(self.syn_retransmits, rows[fresh], records["syn_retransmits"][fresh].astype(np.uint64))
         failed = fresh & (records["kind"] == KIND_END) & (flags & ESTABLISHED == 0) & (error > 0)
         np.add.at(self.connections, rows[fresh & ~failed], _U(1))
         for row, number in zip(rows[failed].tolist(), error[failed].tolist(), strict=True):

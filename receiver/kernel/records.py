@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from receiver.kernel.ring import DISCARD, HEADER, LENGTH, stride_of
 
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
 KIND_END: Final = 3
 _MAX_STATE: Final = 12
 _TRANSPORTS: Final = (6, 17)
@@ -47,11 +47,13 @@ EVENT: Final = np.dtype(
         ("cgroup_id", "<u8"),
         ("asked_address", *_ADDRESS),
         ("asked_port", "<u2"),
-        ("reserved", "<u2"),
+        ("syn_retransmits", "<u2"),
         ("counted_retransmits", "<u4"),
         ("counted_transmit", "<u8"),
         ("counted_receive", "<u8"),
         ("comm", *_ADDRESS),
+        ("congestion_window", "<u4"),
+        ("send_window", "<u4"),
     ]
 )
 STRIDE: Final = stride_of(EVENT.itemsize)

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from receiver.flows.columns import EventColumns
+from receiver.flows.columns import KIND_UPDATE, EventColumns
 from receiver.otlp import vector
 from receiver.otlp.layout import COUNT_WIDTH, PORT_WIDTH, WIDE_WIDTH
 
@@ -13,17 +13,19 @@ Forms: TypeAlias = dict[str, NDArray[Any]]
 
 _SIZES = ("transmit_bytes", "receive_bytes")
 _COUNTS = ("transmit_packets", "receive_packets", "retransmits")
+_WINDOWS = ("congestion_window", "send_window")  # of updates only
 _PORTS = ("local_port", "peer_port", "asked_port")
 _LIMIT = np.uint64(1 << 7 * COUNT_WIDTH)
 
 
 def forms(columns: EventColumns) -> Forms:
     """What `Template.patches` names, but for the texts. Sizes are clamped to 2^56 - 1."""
-    names = _SIZES + _COUNTS + _PORTS
+    measured = _COUNTS + (_WINDOWS if (columns.kind == KIND_UPDATE).any() else ())
+    names = _SIZES + measured + _PORTS
     numbers = np.empty((len(names), len(columns)), np.uint64)
     for row, name in zip(numbers, names, strict=True):
         row[:] = getattr(columns, name)
-    counts, ports = len(_SIZES), len(_SIZES) + len(_COUNTS)
+    counts, ports = len(_SIZES), len(_SIZES) + len(measured)
     sizes = numbers[:counts]
     wide = (sizes[0] | sizes[1]) >= _LIMIT
     some_wide = bool(wide.any())

@@ -13,6 +13,7 @@ from receiver.flows.columns import (
     END_REASONS,
     KIND_END,
     KIND_START,
+    KIND_UPDATE,
     MULTICAST,
     OWNER_RULES,
     PACKETS_LEAST,
@@ -221,3 +222,6 @@ class Template:
             if shape.rtt:
                 self._seconds("weir.flow.rtt", "rtt")
             self._int("weir.flow.retransmits", "retransmits", COUNT_WIDTH)
+            if shape.kind == KIND_UPDATE:
+                self._int("weir.flow.congestion.window", "congestion_window", COUNT_WIDTH)
+                self._int("weir.flow.send.window", "send_window", COUNT_WIDTH)

@@ -35,6 +35,8 @@ def instruments(temporality: Temporality) -> dict[str, Instrument]:
                        "sum", temporality),
             Instrument("weir.flow.active", "{connection}", "Connections that are open now.", "updown"),
             Instrument("weir.flow.retransmits", "{segment}", "TCP segments sent again.", "sum", temporality),
+            Instrument("weir.flow.syn.retransmits", "{segment}", "Segments of handshakes sent again; part of the retransmits.",
+                       "sum", temporality),
             Instrument("weir.flow.resets", "{segment}", "Connections that an RST ended or refused, by who sent it.", "sum",
                        temporality),
             Instrument("weir.flow.duration", "s", "Time from a connection's start to its end.", "histogram", temporality,
@@ -76,7 +78,7 @@ class SeriesPoints:
             if at.size:
                 value = getattr(table, name)[rows[at]].astype(np.int64)
                 groups.append(Points(self._instruments[name], resource[at], at, series, table.start[rows[at]], value))
-        groups += self._resets(rows, resource, series)
+        groups += self._rare(rows, resource, series)
         groups += self._failures(rows, resource, series)
         for name, histogram in (
             ("duration", table.duration), ("connect.duration", table.connect), ("rtt", table.rtt),
@@ -102,20 +104,27 @@ class SeriesPoints:
             groups.append(Points(io, resource[count:], np.zeros(1, np.intp), [_OVERFLOW], table.start[last], both))
         return groups
 
-    def _resets(
+    def _rare(
         self, rows: Slots, resource: NDArray[np.uint32], series: Sequence[PointAttributes]
     ) -> list[Points | HistogramPoints]:
         """Only where there were any: most edges never have one."""
-        groups: list[Points | HistogramPoints] = []
-        for name, column in (("transmit", self._table.resets_sent), ("receive", self._table.resets_received)):
-            at = np.flatnonzero(column[rows])
+        table, groups = self._table, list[Points | HistogramPoints]()
+        overflow = rows == table.overflow_row  # has one attribute only, and so one point: both directions together
+        sent = table.resets_sent[rows] + np.where(overflow, table.resets_received[rows], 0).astype(np.uint64)
+        received = np.where(overflow, 0, table.resets_received[rows])
+        for name, more, value in (
+            ("resets", _DIRECTIONS["transmit"].number, sent),
+            ("resets", _DIRECTIONS["receive"].number, received),
+            ("syn.retransmits", b"", table.syn_retransmits[rows]),
+        ):
+            at = np.flatnonzero(value)
             if at.size:
-                more = _DIRECTIONS[name].number
-                texts = [PointAttributes(series[row].number + more, b"") for row in at.tolist()]
-                value = column[rows[at]].astype(np.int64)
+                texts = [
+                    PointAttributes(series[row].number + (b"" if overflow[row] else more), b"") for row in at.tolist()
+                ]
                 groups.append(
-                    Points(self._instruments["resets"], resource[at], np.arange(len(at)), texts,
-                           self._table.start[rows[at]], value)
+                    Points(self._instruments[name], resource[at], np.arange(len(at)), texts, table.start[rows[at]],
+                           value[at].astype(np.int64))
                 )  # fmt: skip
         return groups
 
