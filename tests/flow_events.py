@@ -15,7 +15,6 @@ from receiver.flows.columns import (
     KIND_END,
     KIND_START,
     KIND_UPDATE,
-    KIND_UPDATE,
     MULTICAST,
     NETWORK_TYPES,
     OWNER_RULES,
