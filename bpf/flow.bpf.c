@@ -12,6 +12,7 @@
 #include "flow_noroute.h"
 #include "flow_udp.h"
 #include "flow_udp_pass.h"
+#include "flow_dns.h"
 
 static __always_inline struct flow *track(struct sock *sk, const struct flow *fresh)
 {
@@ -28,6 +29,7 @@ static __always_inline void on_syn_sent(struct sock *sk)
 {
 	__u64 key = (__u64)sk, now = bpf_ktime_get_boot_ns();
 	struct flow flow = {};
+	__u8 mark = 1;
 
 	noroute_take_back();
 	if (stopping)
@@ -39,10 +41,12 @@ static __always_inline void on_syn_sent(struct sock *sk)
 	flow.role = WEIR_ROLE_CLIENT;
 	flow.flags = WEIR_START_SEEN;
 	take_owner(sk, &flow, WEIR_OWNER_CONNECT, true);
-	if (is_self())
+	if (is_self()) {
 		flow.flags |= WEIR_SELF;
-	else
+		bpf_map_update_elem(&self_sockets, &key, &mark, BPF_ANY);
+	} else {
 		read_asked(&flow);
+	}
 	track(sk, &flow);
 }
 
@@ -80,6 +84,10 @@ static __always_inline void on_established(struct sock *sk, int old)
 			fresh.flags |= WEIR_SELF;
 	} else {
 		fresh.role = WEIR_ROLE_CLIENT;
+		if (bpf_map_lookup_elem(&self_sockets, &key)) {
+			fresh.flags |= WEIR_SELF;
+			remember_self(sk);
+		}
 	}
 	track(sk, &fresh);
 }
@@ -126,9 +134,12 @@ static __always_inline void on_close(struct sock *sk, int old)
 
 		read_ends(sk, &ends, true);
 		bpf_map_delete_elem(&self_peers, &ends);
-	} else if (!(flow.flags & WEIR_START_SEEN) && is_self_peer(sk)) {
+	} else if (!(flow.flags & WEIR_START_SEEN) &&
+		   (bpf_map_lookup_elem(&self_sockets, &key) || is_self_peer(sk))) {
 		flow.flags |= WEIR_SELF;
 	}
+	if (flow.flags & WEIR_SELF)
+		bpf_map_delete_elem(&self_sockets, &key);
 	emit_start(sk, &flow, TCP_ESTABLISHED);
 	emit(sk, &flow, WEIR_END, old, TCP_CLOSE,
 	     cause_of(old, flow.flags, error, BPF_CORE_READ((struct inet_sock *)sk, inet_sport)), error, now);

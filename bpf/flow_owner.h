@@ -81,7 +81,7 @@ static __always_inline void name_owner(struct flow *flow, struct task_struct *le
 	struct weir_owner_key key = {};
 
 	key.start = BPF_CORE_READ(leader, start_boottime);
-	key.pid = pid;
+	key.pid = pid | BPF_CORE_READ(leader, self_exec_id) << WEIR_PID_BITS;
 	flow->owner_pid = key.pid;
 	flow->owner_start = key.start;
 	flow->cgroup_id = cgroup_id;
@@ -100,13 +100,16 @@ static __always_inline void name_owner(struct flow *flow, struct task_struct *le
 static __always_inline void take_owner(struct sock *sk, struct flow *flow, __u8 rule, bool locked)
 {
 	struct task_struct *task;
+	__u32 flags;
 
 	if (flow->owner_rule)
 		return;
 	if (locked && !BPF_CORE_READ(sk, sk_lock.owned))
 		return;
 	task = (struct task_struct *)bpf_get_current_task();
-	if (!BPF_CORE_READ(task, mm) || (BPF_CORE_READ(task, flags) & PF_KTHREAD))
+	flags = BPF_CORE_READ(task, flags);
+	/* A process that exits gives up its memory before its files: then the lock says that it is its own doing. */
+	if (flags & PF_KTHREAD || (!BPF_CORE_READ(task, mm) && !(locked && flags & PF_EXITING)))
 		return;
 	name_owner(flow, BPF_CORE_READ(task, group_leader), bpf_get_current_pid_tgid() >> 32, rule,
 		   bpf_get_current_cgroup_id(), (__u32)bpf_get_current_uid_gid());

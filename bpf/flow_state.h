@@ -59,6 +59,14 @@ struct {
 	__type(value, __u8);
 } self_peers SEC(".maps");
 
+/* Weir's own sockets: known as such also where `flows` has no room for them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u64);
+	__type(value, __u8);
+} self_sockets SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 2 << 20);

@@ -68,6 +68,7 @@ enum {
 #define AF_INET 2
 #define AF_INET6 10
 #define SOCK_DONE_BIT 1 /* enum sock_flags: SOCK_DEAD, SOCK_DONE */
+#define PF_EXITING 0x00000004
 #define PF_KTHREAD 0x00200000
 #define EAGAIN 11
 #define EACCES 13
@@ -287,6 +288,7 @@ enum cgroup_subsys_id { memory_cgrp_id, pids_cgrp_id };
 
 struct task_struct {
 	unsigned int flags;
+	__u32 self_exec_id;
 	struct mm_struct *mm;
 	int tgid;
 	struct task_struct *group_leader;

@@ -76,7 +76,7 @@ struct weir_event {
 	__u32 rtt; /* us */
 	__u32 retransmits;
 	__u64 owner_start;
-	__u32 owner_pid; /* as the initial pid namespace sees it; 0: unknown */
+	__u32 owner_pid; /* as in weir_owner_key; 0: unknown */
 	__u32 netns;
 	__u64 cgroup_id;
 	__u8 asked_address[16];
@@ -91,10 +91,14 @@ struct weir_event {
 };
 _Static_assert(sizeof(struct weir_event) == 200, "weir_event has no implicit padding");
 
-/* Who owns a socket: one entry for each process, written when the process is first seen to use a socket in scope. */
+/*
+ * Who owns a socket: one entry for each program of a process, written when it is first seen to use a socket in scope.
+ * A process that runs another program (exec) keeps its pid and its start, so the kernel's count of that is in the key.
+ */
+#define WEIR_PID_BITS 22 /* PID_MAX_LIMIT */
 struct weir_owner_key {
 	__u64 start; /* boot-clock ns */
-	__u32 pid;
+	__u32 pid; /* as the initial pid namespace sees it; above WEIR_PID_BITS the lower bits of the count */
 	__u32 reserved;
 };
 _Static_assert(sizeof(struct weir_owner_key) == 16, "weir_owner_key has no implicit padding");

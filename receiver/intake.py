@@ -21,6 +21,7 @@ from receiver.flows.texts import Texts
 from receiver.kernel.capture import Options, own_netns, ring_bytes
 from receiver.kernel.filters import Filter, Filters
 from receiver.kernel.recording import Replay
+from receiver.kernel.sizing import fit, memory_limit
 from receiver.kernel.source import Source
 from receiver.ledger import Ledger, Signal
 from receiver.otlp.encoded import Encoded
@@ -260,11 +261,12 @@ class Intake:
 
 
 def capture_options(settings: "Ebpf") -> Options:
-    """What capture is loaded with, by the receiver's configuration."""
+    """What capture is loaded with, by the receiver's configuration and the container's memory limit."""
+    ring = ring_bytes(settings.limits.ring_mib)
     return Options(
         netns=own_netns() if settings.scope == "netns" else 0,
-        ring_bytes=ring_bytes(settings.limits.ring_mib),
-        max_flows=settings.limits.max_flows,
+        ring_bytes=ring,
+        max_flows=fit(settings.limits.max_flows, ring, memory_limit()).max_flows,
         start_events=settings.flows.start_events,
         udp_idle_timeout=settings.flows.udp_idle_timeout,
         filters=Filters(Filter(**settings.exclude.model_dump()), Filter(**settings.include.model_dump())),

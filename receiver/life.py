@@ -14,9 +14,10 @@ from receiver import __version__
 from receiver.compose import Service
 from receiver.intake import capture_options
 from receiver.kernel import memory, privileges, probe
-from receiver.kernel.capture import Capture
+from receiver.kernel.capture import Capture, Options
 from receiver.kernel.libbpf import KernelError
 from receiver.kernel.nothing import NoSource
+from receiver.kernel.sizing import fit, memory_limit
 from receiver.kernel.source import Source
 from receiver.logs import configure, get_logger
 
@@ -127,12 +128,22 @@ class Life:
         return service
 
     def _attach(self, service: Service, source: Capture) -> None:
+        self._say_sizes(source.options)
         attached = source.attach()
         for program, why in attached.missing.items():
             log.warning("A program is not attached.", program=program, reason=why)
         service.capture = "available"
         log.always("info", "Everything is ready. Begin running and processing data.", programs=attached.programs,
                    open_connections=attached.listed)  # fmt: skip
+
+    def _say_sizes(self, options: Options) -> None:
+        asked, limit = self._config.receiver.limits.max_flows, memory_limit()
+        if options.max_flows < asked:
+            log.warning("The memory limit has no room for limits.max_flows. Taking fewer.", max_flows=options.max_flows,
+                        asked=asked, memory_limit=limit)  # fmt: skip
+        sizes = fit(options.max_flows, options.ring_bytes, None)
+        log.always("info", "Sizes of the kernel's tables.", max_flows=options.max_flows, ring_bytes=options.ring_bytes,
+                   table_bytes=sizes.table_bytes, memory_limit=limit)  # fmt: skip
 
     def _capture(self) -> tuple[Source, str]:
         """Load the kernel side, then let go of every privilege that is not needed any more."""

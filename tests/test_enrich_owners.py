@@ -75,7 +75,7 @@ class Bench:
         limit: int = 64,
         **composer: object,
     ) -> None:
-        self.entries = {(e.pid, e.start): e for e in entries}
+        self.entries = {e.key: e for e in entries}
         self.lookups: list[list[tuple[int, int]]] = []
         made = Composer(HOST, "1", lambda boot: boot + BOOT, **composer)
         self.logs = ResourceTable(encode, 2 * limit, made.host_only())
@@ -107,6 +107,14 @@ def test_an_unknown_owner_leaves_only_the_host_keys() -> None:
     assert not found.pending.any()
     assert json.loads(bench.logs.encoded[0]) == HOST | DISTRO
     assert bench.lookups == []
+
+
+def test_a_process_that_runs_another_program_is_another_owner() -> None:
+    both = [entry(7, executable=b"shell"), entry(7, executable=b"server", execs=1)]
+    bench = Bench(both)
+    found = [bench.log(made.key[0]) for made in both]
+    assert [owner["process.executable.name"] for owner in found] == ["shell", "server"]
+    assert [owner["process.pid"] for owner in found] == [7, 7]
 
 
 def test_a_sidecar_names_a_stranger_by_the_kernels_entry_alone() -> None:

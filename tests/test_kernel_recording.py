@@ -9,7 +9,7 @@ from receiver.kernel.recording import MAGIC, Recorder, RecordingError, Replay
 from receiver.kernel.source import Counters, Owner
 from tests.records import framed, record
 
-OWNER = Owner(7, 8, 0, 7, 1, 9, b"cu\xffrl", b"curl", b"name", b"parent")
+OWNER = Owner(7, 8, 0, 7, 1, 9, b"cu\xffrl", b"curl", b"name", b"parent", execs=3)
 
 
 class Fixed:
@@ -22,7 +22,7 @@ class Fixed:
         return timeout > 0
 
     def newcomers(self) -> list[tuple[int, int]]:
-        return [(7, 8)]
+        return [OWNER.key]
 
     def drain(self, limit: int) -> bytes:
         assert limit
@@ -40,7 +40,7 @@ class Fixed:
         yield record(end_cause=7).tobytes()
 
     def owners(self, keys: Iterable[tuple[int, int]]) -> list[Owner | None]:
-        return [OWNER if key == (7, 8) else None for key in keys]
+        return [OWNER if key == OWNER.key else None for key in keys]
 
     def boot_to_unix(self) -> int:
         return 1234
@@ -57,7 +57,7 @@ def make(path: Path, limit: int = 1 << 20) -> Recorder:
     while recorder.drain(10):
         pass
     recorder.run_pass(1)
-    recorder.owners([(7, 8), (1, 1)])
+    recorder.owners([OWNER.key, (1, 1)])
     list(recorder.finish())
     recorder.close()
     return recorder
@@ -74,7 +74,7 @@ def test_it_replays_in_order_and_counts_events(tmp_path: Path) -> None:
     assert list(replay.finish()) == list(Fixed().finish())
     assert replay.kind == "end"
     assert replay.counters() == Counters(begun=4)
-    assert replay.owners([(7, 8), (1, 1)]) == [OWNER, None]
+    assert replay.owners([OWNER.key, (1, 1)]) == [OWNER, None]
 
 
 def test_a_full_recording_stops_and_says_so(tmp_path: Path) -> None:

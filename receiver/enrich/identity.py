@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from receiver.enrich.cgroup import NOTHING, CgroupIdentity, merge
-from receiver.enrich.entry import OwnerEntry
+from receiver.enrich.entry import PID_BITS, OwnerEntry
 from receiver.enrich.host import INITIAL_PID, Pod
 from receiver.enrich.process import Profile
 from receiver.enrich.resources import Attributes, AttributeValue
@@ -28,6 +28,12 @@ class Owner:
     entry: OwnerEntry | None = None
     cgroup: CgroupIdentity = NOTHING  # by the kernel's names
     profile: Profile | None = None  # by /proc
+    execs: int = 0  # as in the entry
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """As the entry's."""
+        return self.execs << PID_BITS | self.pid, self.start
 
 
 Step: TypeAlias = Callable[[Owner, Attributes], None]

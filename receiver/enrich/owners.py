@@ -1,4 +1,4 @@
-"""Owner keys of flow records into Resource numbers: vectorised, cached by (pid, start), never waiting for `/proc`."""
+"""Owner keys of flow records into Resource numbers: vectorised, cached by program of a process, never waiting for `/proc`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from receiver.enrich.cgroup import NOTHING, CgroupIdentity, identify_names
-from receiver.enrich.entry import OwnerEntry
+from receiver.enrich.entry import PID_BITS, OwnerEntry
 from receiver.enrich.host import INITIAL_PID
 from receiver.enrich.identity import Composer, Owner, for_metrics
 from receiver.enrich.process import Outcome
@@ -17,7 +17,7 @@ from receiver.enrich.resources import Indices, ResourceTable
 from receiver.flows.table import KeyTable
 
 Lookup: TypeAlias = Callable[[Sequence[tuple[int, int]]], Sequence[OwnerEntry | None]]
-"""Owner entries of (pid, start) keys, in the same order; None for a key that the kernel map does not hold."""
+"""Owner entries of keys (`Owner.key`), in the same order; None for a key that the kernel map does not hold."""
 
 _MAX_CGROUPS = 4096  # cgroup ids whose names are remembered
 _MAX_UNQUEUED = 1024  # processes to be read once the queue has room again
@@ -108,7 +108,7 @@ class Owners:
     ) -> Resolution:
         """The Resources of n rows; results that the reader has finished are taken in first.
 
-        `pids` (n,) u4 with 0 for unknown, `starts` (n,) u8 boot clock ns, `comms` (n, 16) u1, `cgroups` (n,) u8 ids.
+        `pids` (n,) u4 as in keys, 0 for unknown, `starts` (n,) u8 boot clock ns, `comms` (n, 16) u1, `cgroups` (n,) u8 ids.
         """
         self.absorb()
         self._resolves += 1
@@ -133,7 +133,7 @@ class Owners:
         return result
 
     def introduce(self, keys: Sequence[tuple[int, int]]) -> None:
-        """Meet owners before their first record comes: (pid, start) of entries that the kernel has just written."""
+        """Meet owners before their first record comes: keys of entries that the kernel has just written."""
         pids = np.array([pid for pid, _ in keys], np.uint32)
         starts = np.array([start for _, start in keys], np.uint64)
         self.resolve(pids, starts, np.zeros((len(keys), 16), np.uint8), np.zeros(len(keys), np.uint64))
@@ -144,7 +144,7 @@ class Owners:
             return
         results = self._reader.finished()
         if results:
-            keys = np.array([(r.owner.pid, r.owner.start) for r in results], np.uint64)
+            keys = np.array([r.owner.key for r in results], np.uint64)
             slots = self._table.slots((keys[:, 0].copy(), keys[:, 1].copy()), insert=False)
             for result, slot in zip(results, slots.tolist(), strict=True):
                 self._count(result)
@@ -206,7 +206,14 @@ class Owners:
         entries = self._lookup(keys)
         for slot, (pid, start), entry, comm, cgroup in zip(slots.tolist(), keys, entries, comms, cgroups, strict=True):
             self.counters.entry_missing += entry is None
-            owner = Owner(pid, start, comm.tobytes(), entry, self._cgroup(entry, cgroup))
+            owner = Owner(
+                pid & (1 << PID_BITS) - 1,
+                start,
+                comm.tobytes(),
+                entry,
+                self._cgroup(entry, cgroup),
+                execs=pid >> PID_BITS,
+            )
             self._describe(slot, owner)
             self._pending[slot] = self._ask(owner)
 
@@ -225,7 +232,7 @@ class Owners:
             return True
         self.counters.queue_full += 1
         if len(self._unqueued) < _MAX_UNQUEUED:
-            self._unqueued[owner.pid, owner.start] = request
+            self._unqueued[owner.key] = request
         return False
 
     def _cgroup(self, entry: OwnerEntry | None, cgroup_id: int) -> CgroupIdentity:

@@ -6,19 +6,19 @@ import secrets
 import select
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-from receiver.kernel import noroute, objects, udp
+from receiver.kernel import dns, noroute, objects, udp
 from receiver.kernel.btf import Btf
 from receiver.kernel.filters import Filters
 from receiver.kernel.libbpf import BpfObject, KernelError, Link, read_iterator
 from receiver.kernel.records import EVENT, check_layout
 from receiver.kernel.ring import HEADER, Ring, stride_of
-from receiver.kernel.source import Counters, Owner
+from receiver.kernel.source import PID_BITS, Counters, Owner
 from receiver.kernel.syscall import lookup, runs_missed
 
 _COUNTERS: Final = struct.Struct("<9Q")
@@ -53,6 +53,7 @@ class Options:
     udp_idle_timeout: float = 30.0  # s
     udp_peers: bool = True  # look at the ends of system calls while that is needed to know who sent a datagram
     filters: Filters = field(default_factory=Filters)
+    dns_ports: Sequence[int] = ()  # none: DNS is not read
 
 
 @dataclass(slots=True)
@@ -108,6 +109,9 @@ class Capture:
         self._bss = mmap.mmap(self._object.map_fd(".bss"), -(-length // mmap.PAGESIZE) * mmap.PAGESIZE)
         self.noroutes = noroute.NoRoutes(self._object, self._bss, self._bss_at)
         self.udp = udp.Datagrams(self._object, self._bss, self._bss_at, peers=self.options.udp_peers)
+        self._dns: dns.DnsMessages | None = None
+        if self.options.dns_ports and not dns.PROGRAMS.keys() & self.attached.missing.keys():
+            self._dns = dns.DnsMessages(self._object, self._bss, self._bss_at)
 
     def _prepare(self, btf: Btf) -> None:
         self._object.resize("events", self.options.ring_bytes)
@@ -117,12 +121,16 @@ class Capture:
         self._set_constants(at, self.options.ring_bytes)
         filters = self.options.filters.pack(btf.dtype("weir_filters"))
         self._object.write_initial(".rodata", at["filters"], filters)
+        dns.prepare(self._object, btf, self.options.dns_ports)
 
     def _load_what_can_be(self) -> None:
-        """All of it; else without one part: routes, UDP (Linux 6.3), the listing (5.11); else without all of them."""
+        """All of it; else without one part: DNS, routes, UDP (Linux 6.3), the listing (5.11); else without all of them."""
         refused: KernelError | None = None
         listing = {**LISTING, udp.LISTING: udp.ALL[udp.LISTING]}
-        for left_out in ({}, noroute.PROGRAMS, udp.ALL, listing, {**noroute.PROGRAMS, **udp.ALL, **LISTING}):
+        names = dns.PROGRAMS if self.options.dns_ports else {}
+        without_udp = {**udp.ALL, **names}  # it stands on the same hooks
+        parts = [{}, names, noroute.PROGRAMS, without_udp, listing, {**noroute.PROGRAMS, **without_udp, **LISTING}]
+        for left_out in parts[:1] + [part for part in parts if part]:
             if refused is not None:
                 self._object.close()
                 self._object = BpfObject(objects.read("flow"), "weir_flow")
@@ -170,6 +178,7 @@ class Capture:
                 self.attached.missing[name] = str(error)
         self._attach_udp()
         self._attach_noroute()
+        self._attach_dns()
         self._list()
         return self.attached
 
@@ -187,6 +196,13 @@ class Capture:
         missing = self.noroutes.attach()
         self.attached.missing |= missing
         self.attached.programs += [name for name in noroute.PROGRAMS if name not in missing]
+
+    def _attach_dns(self) -> None:
+        if self._dns is None:
+            return
+        missing = self._dns.attach()
+        self.attached.missing |= missing
+        self.attached.programs += [name for name in dns.PROGRAMS if name not in missing]
 
     def _list(self) -> None:
         """Add the open sockets that are older than Weir; events come in meanwhile, and win."""
@@ -218,7 +234,7 @@ class Capture:
         return any(fd == self._events_fd for fd, _ in self._wake.poll(timeout))
 
     def newcomers(self) -> list[tuple[int, int]]:
-        """(pid, start) of processes that were seen for the first time since the last call."""
+        """Keys of processes that were seen for the first time since the last call."""
         raw = self._newcomers.drain(_NEWCOMERS)
         keys = np.frombuffer(raw[: len(raw) // self._newcomer.itemsize * self._newcomer.itemsize], self._newcomer)[
             "key"
@@ -228,6 +244,10 @@ class Capture:
     def drain(self, limit: int) -> bytes:
         """Whole ring records, at most `limit`, headers included."""
         return self.ring.drain(limit)
+
+    def dns(self) -> bytes:
+        """Whole records of DNS messages, headers included."""
+        return self._dns.drain() if self._dns is not None else b""
 
     def counters(self) -> Counters:
         """The counts at one instant: read again until no record is being emitted and nothing moved in between."""
@@ -243,7 +263,8 @@ class Capture:
         ring_full, filtered_self, flows_full, owners_failed, replaced, udp_full, udp_missed = rest
         exclude, include = _FILTERED.unpack_from(self._bss, self._bss_at["filtered"])
         return Counters(begun, ring_full, filtered_self, flows_full, owners_failed, replaced, held, exclude, include,
-                        udp_full, udp_missed, runs_missed(self._state_fd), int(self.udp.sees_exits))  # fmt: skip
+                        udp_full, udp_missed, runs_missed(self._state_fd), int(self.udp.sees_exits),
+                        *(self._dns.lost() if self._dns is not None else (0, 0)))  # fmt: skip
 
     def run_pass(self, update_interval: int = 0) -> bytes:
         """One pass over the open sockets in scope: records one after the other. `update_interval` in ns, 0: no updates."""
@@ -266,7 +287,7 @@ class Capture:
             yield raw
 
     def owners(self, keys: Iterable[tuple[int, int]]) -> list[Owner | None]:
-        """The owner entries of (pid, start) keys; None where the kernel has none (any more)."""
+        """The owner entries of keys; None where the kernel has none (any more)."""
         return [self._read_owner(pid, start) for pid, start in keys]
 
     def _read_owner(self, pid: int, start: int) -> Owner | None:
@@ -280,7 +301,7 @@ class Capture:
             return value.split(b"\0", 1)[0]
 
         return Owner(
-            pid=pid,
+            pid=pid & (1 << PID_BITS) - 1,
             start=start,
             uid=int(entry["uid"]),
             vpid=int(entry["vpid"]),
@@ -290,6 +311,7 @@ class Capture:
             executable=text("executable"),
             cgroup_name=text("cgroup_name"),
             cgroup_parent=text("cgroup_parent"),
+            execs=pid >> PID_BITS,
         )
 
     def boot_to_unix(self) -> int:
@@ -309,6 +331,8 @@ class Capture:
         self._wake.close()
         self.ring.close()
         self._newcomers.close()
+        if self._dns is not None:
+            self._dns.close()
         self._bss.close()
         self._object.close()
 

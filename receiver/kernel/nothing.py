@@ -24,6 +24,10 @@ class NoSource:
         """Nothing."""
         return b""
 
+    def dns(self) -> bytes:
+        """Nothing."""
+        return b""
+
     def counters(self) -> Counters:
         """All zero."""
         return Counters()

@@ -56,6 +56,10 @@ class Recorder:
         """As the source, written down."""
         return self._write(_RING, self._source.drain(limit))
 
+    def dns(self) -> bytes:
+        """As the source; not written down: a recording holds no DNS."""
+        return self._source.dns()
+
     def counters(self) -> Counters:
         """As the source."""
         return self._source.counters()
@@ -74,7 +78,7 @@ class Recorder:
         found = self._source.owners(keys)
         for owner in found:
             if owner is not None:
-                entry = {name: getattr(owner, name) for name in _NUMBERS}
+                entry = {name: getattr(owner, name) for name in (*_NUMBERS, "execs")}
                 entry |= {name: getattr(owner, name).decode("latin-1") for name in _NAMES}
                 self._write(_OWNER, json.dumps(entry).encode())
         return found
@@ -140,13 +144,14 @@ class Replay:
         try:
             entry = json.loads(payload)
             numbers = {key: int(entry[key]) for key in _NUMBERS}
+            execs = int(entry.get("execs", 0))  # not in the oldest recordings
             texts = {key: entry[key].encode("latin-1") for key in _NAMES}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             message = f"{name}: bad owner entry"
             raise RecordingError(message) from error
-        fields: dict[str, Any] = {**numbers, **texts}
+        fields: dict[str, Any] = {**numbers, **texts, "execs": execs}
         owner = Owner(**fields)
-        self._owners[owner.pid, owner.start] = owner
+        self._owners[owner.key] = owner
 
     def _take(self, kind: int) -> bytes:
         if self._next >= len(self._frames) or self._frames[self._next][0] != kind:
@@ -175,6 +180,10 @@ class Replay:
         raw = self._take(_RING)
         self._begun += len(raw) // STRIDE
         return raw
+
+    def dns(self) -> bytes:
+        """None: a recording holds no DNS."""
+        return b""
 
     def counters(self) -> Counters:
         """What was read so far; a recording has no losses of its own."""

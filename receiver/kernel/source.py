@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,16 @@ class Counters:
     udp_missed: int = 0
     missed: int = 0  # runs that the kernel left out, because a program would have interrupted itself
     udp_exits: int = 0  # 1 while the ends of system calls are looked at
+    dns_lost: int = 0  # messages that found no room
+    dns_unread: int = 0  # messages whose bytes could not be found
+
+
+PID_BITS: Final = 22  # as in bpf/weir_event.h
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """What BPF wrote of a process when it first used a socket in scope; names as bytes from the kernel."""
+    """What BPF wrote of a process when its program first used a socket in scope; names as bytes from the kernel."""
 
     pid: int  # as the initial pid namespace sees it
     start: int  # boot clock, ns
@@ -38,6 +43,12 @@ class Owner:
     executable: bytes  # basename
     cgroup_name: bytes  # the last level of its cgroup's path
     cgroup_parent: bytes
+    execs: int = 0  # lower bits of how many programs the process ran before this one
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """As records and tables name it: `execs` above the pid, and the start."""
+        return self.execs << PID_BITS | self.pid, self.start
 
 
 class Source(Protocol):
@@ -47,10 +58,13 @@ class Source(Protocol):
         """Return after `timeout` seconds, sooner if the ring fills (True) or a newcomer was seen."""
 
     def newcomers(self) -> list[tuple[int, int]]:
-        """(pid, start) of processes that were seen for the first time since the last call."""
+        """Keys (`Owner.key`) of processes that were seen for the first time since the last call."""
 
     def drain(self, limit: int) -> bytes:
         """Whole ring records, at most `limit`, headers included."""
+
+    def dns(self) -> bytes:
+        """Whole records of DNS messages, headers included (`receiver.kernel.dns.decode`)."""
 
     def counters(self) -> Counters:
         """The source's own counts at one instant."""
@@ -62,7 +76,7 @@ class Source(Protocol):
         """The last passes: an end for every open flow; nothing new is observed from here on."""
 
     def owners(self, keys: Iterable[tuple[int, int]]) -> list[Owner | None]:
-        """Owner entries of (pid, start) keys."""
+        """Owner entries of keys (`Owner.key`)."""
 
     def boot_to_unix(self) -> int:
         """Nanoseconds from the boot clock to unix time."""
