@@ -74,6 +74,14 @@ class Names:
         self.counters.displaced += len(kept) > MAX_SHARED
         self._names[key] = tuple(kept[:MAX_SHARED])
 
+    def lives(self, owner: int, address: bytes) -> tuple[tuple[int, int, str], ...]:
+        """What `lookup` decides by: when each name of the address was given, when its life ends, the name; the newest first."""
+        known = self._names.get((owner, address))
+        if known is None:
+            return ()
+        self._names.move_to_end((owner, address))
+        return known
+
     def lookup(self, owner: int, address: bytes, when: int) -> str:
         """The name by which a connection of `owner` to `address` was made that began at `when` (ns); "" where none is known."""
         key = (owner, address)
