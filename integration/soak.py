@@ -25,10 +25,10 @@ from integration.harness.processes import Program, script
 from integration.harness.stage import Stage
 from integration.harness.tally import Count, Tail, Tally
 from integration.harness.waiting import until
-from integration.harness.weir import Weir
+from integration.harness.weir import Weir, configuration
 
 LIVES: Final = (2.0, 8.0)  # s that a Collector lives
-OUTAGES: Final = (0.2, 1.2)  # s that there is none: with start and retries the queue of 16 MiB holds what gathers
+OUTAGES: Final = (0.2, 1.2)  # s that there is none
 FLUSH: Final = 0.05  # s between flushes of the Collector's file
 FLUSHED: Final = 2 * FLUSH  # s after which all is flushed, on a machine that is busy too
 BURST: Final = 0.01  # s that requests come in one after the other
@@ -139,8 +139,11 @@ class Outcome:
 class Soak:
     """One run on a stage."""
 
-    def __init__(self, stage: Stage, connload: Path, seconds: float, rate: int, seed: int) -> None:
+    def __init__(
+        self, stage: Stage, connload: Path, seconds: float, rate: int, seed: int, *, durable: bool = True
+    ) -> None:
         self._stage, self._connload, self._seconds, self._rate = stage, connload, seconds, rate
+        self._durable = durable
         self._chance = random.Random(seed)
         self._space: Namespace = stage.namespace()
         self._collector: Collector = stage.collector(self._space, start=False)
@@ -152,7 +155,7 @@ class Soak:
     def run(self) -> Outcome:
         """Load, kills, the end, and the outcome, judged."""
         self._begin()
-        weir = self._stage.weir(self._space, self._collector, None, _EXPORTER, _SERVICE)
+        weir = self._stage.weirs.start(self._space, self._configuration())
         load = self._load()
         for moment in self._moments():
             if not self._follow(weir, load, moment):
@@ -174,6 +177,15 @@ class Soak:
         )  # fmt: skip
         outcome.judge(GROWTH if self._seconds >= SHORT else 3 * GROWTH)
         return outcome
+
+    def _configuration(self) -> dict[str, Any]:
+        """With a durable queue, which holds an outage of any length; else with the default 16 MiB of memory."""
+        made = configuration(self._collector.endpoint, None, _EXPORTER, _SERVICE)
+        if self._durable:
+            made["exporters"]["otlp_grpc"]["sending_queue"] = {"storage": "file_storage"}
+            made["extensions"] = {"file_storage": {"directory": str(self._stage.directory / "spool")}}
+            made["service"] = {**_SERVICE, **made["service"], "extensions": ["zpages", "file_storage"]}
+        return made
 
     def _load(self) -> Program:
         self._stage.listen(self._space, self._connload, 7000)
@@ -254,6 +266,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1200)
     parser.add_argument("--rate", type=int, default=2000, help="connections a second; two records each")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--memory", action="store_true", help="a queue of 16 MiB in memory instead of a durable one")
     parser.add_argument("--json", action="store_true", help="also the outcome as one line of JSON")
     arguments = parser.parse_args()
     if arguments.seconds < SHORTEST:
@@ -263,7 +276,10 @@ def main() -> int:
         print("missing:", "; ".join(missing), file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="weir-soak-") as scratch, Stage(Path(scratch), build()) as stage:
-        soak = Soak(stage, needs.compiled("connload"), arguments.seconds, arguments.rate, arguments.seed)
+        soak = Soak(
+            stage, needs.compiled("connload"), arguments.seconds, arguments.rate, arguments.seed,
+            durable=not arguments.memory,
+        )  # fmt: skip
         outcome = soak.run()
     print(f"{arguments.seconds:.0f} s at {arguments.rate} connections/s, seed {arguments.seed}")
     print(outcome.text())
