@@ -23,7 +23,9 @@ def test_a_full_flow_table_costs_no_event_and_no_byte(stage: Stage) -> None:
     assert ledger["dropped"] == {}
     assert missing_or_twice(wanted, found) == ""
     wrong = [w for w in wrong_fields(wanted, found) if ".size is" in w or "role is" in w or "process.pid is" in w]
-    assert [w for w in wrong if " is None," not in w] == []  # a socket that found no room may have no owner, never a wrong one
+    assert [
+        w for w in wrong if " is None," not in w
+    ] == []  # a socket that found no room may have no owner, never a wrong one
     full = [point.value for point in collector.latest() if point.name == "weir.kernel.flows.full"]
     assert sum(full) > 0
 

@@ -24,6 +24,7 @@ from receiver.kernel.recording import Replay
 from receiver.kernel.sizing import fit, memory_limit
 from receiver.kernel.source import Source
 from receiver.ledger import Ledger, Signal
+from receiver.logs import get_logger
 from receiver.otlp.encoded import Encoded
 from receiver.otlp.logs import LogEncoder
 from receiver.otlp.metrics import encode_metrics
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from receiver.export.exporter import Exporter
     from receiver.export.request import Request
 
+log = get_logger("weir")
 LOG_RESOURCES: Final = 16384
 METRIC_RESOURCES: Final = 4096
 _EXTRA_WIDTH: Final = 16
@@ -251,6 +253,12 @@ class Intake:
         self._thread.join(max(0.1, deadline - time.monotonic()))
         if self._reader is not None:
             self._reader.stop(max(0.0, min(1.0, deadline - time.monotonic())))
+        counters = self.source.counters()
+        if counters.missed or counters.replaced:
+            log.warning(
+                "The kernel did not show every change of a state: it leaves out what interrupts itself.",
+                missed=counters.missed, ends_missed=counters.replaced,
+            )  # fmt: skip
         self.source.close()
 
     def _capture(self) -> None:
