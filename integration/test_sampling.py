@@ -41,14 +41,17 @@ def test_one_flow_in_ten(stage: Stage, connload: Path) -> None:
     flows = defaultdict[str, Counter[tuple[str, str]]](Counter)
     for event in events:
         flows[event["weir.flow.id"]][event["weir.flow.role"], event.name] += 1
-    each = {(role, f"weir.flow.{name}"): 1 for role in ("client", "server") for name in ("start", "end")}
-    assert all(found == each for found in flows.values())
-    assert Counter(span["weir.flow.id"] for span in spans) == dict.fromkeys(flows, 2)
+    each = {(role, f"weir.flow.{name}") for role in ("client", "server") for name in ("start", "end")}
+    # On loopback a port may be used again after a second, and so a flow's id.
+    times = {flow: set(found.values()) for flow, found in flows.items()}
+    assert [flow for flow, found in flows.items() if set(found) != each or len(times[flow]) != 1] == []
+    assert Counter(span["weir.flow.id"] for span in spans) == {flow: 2 * max(times[flow]) for flow in flows}
+    kept = sum(max(found) for found in times.values())
     assert {record["weir.flow.sampling.factor"] for record in [*events, *spans]} == {ONE_IN}
 
     # Scaled by the factor, they stand for all.
     deviation = math.sqrt(CONNECTIONS * (ONE_IN - 1))
-    assert abs(len(flows) * ONE_IN - CONNECTIONS) < SIGMAS * deviation
+    assert abs(kept * ONE_IN - CONNECTIONS) < SIGMAS * deviation
     sent = sum(e["weir.flow.transmit.size"] * ONE_IN for e in events if e.name == "weir.flow.end")
     assert abs(sent - 2 * CONNECTIONS * BYTES) < SIGMAS * 2 * BYTES * deviation
 
