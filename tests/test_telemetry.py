@@ -6,6 +6,7 @@ import pytest
 
 from receiver.ledger import Ledger
 from receiver.telemetry import BY_NAME, DECLARED, checked, ledger_values
+from tools.telemetry_docs import PAGE, page
 
 
 def test_declarations_are_unique_and_well_formed() -> None:
@@ -43,3 +44,7 @@ def test_the_ledger_as_a_metric_adds_up() -> None:
         ("dropped", "kernel", "ring_full"): 1,
     }
     checked({"weir.ledger.events": values})
+
+
+def test_the_page_of_metrics_is_current() -> None:
+    assert PAGE.read_text("utf-8") == page(), "run: .venv/bin/python tools/telemetry_docs.py --write"
