@@ -12,8 +12,9 @@ import pytest
 
 from integration.harness.fault import PROPERTY
 
-TESTS: Final = Path(__file__).resolve().parent / "test_faults.py"
-DOCUMENT: Final = TESTS.parent.parent / "docs/reliability.md"
+HERE: Final = Path(__file__).resolve().parent
+TESTS: Final = [str(HERE / name) for name in ("test_faults.py", "test_spool.py")]
+DOCUMENT: Final = HERE.parent / "docs/reliability.md"
 BEGIN: Final = "<!-- faults: python -m integration.faults_table -->\n"
 END: Final = "<!-- end -->\n"
 HEADER: Final = """\
@@ -60,9 +61,7 @@ def main() -> int:
     arguments = sys.argv[1:]
     write = "--write" in arguments
     found = Rows()
-    code = int(
-        pytest.main([str(TESTS), "-q", "--no-header", *(name for name in arguments if name != "--write")], [found])
-    )
+    code = int(pytest.main([*TESTS, "-q", "--no-header", *(name for name in arguments if name != "--write")], [found]))
     table = "\n".join([HEADER, *map(line, found.rows)]) + "\n"
     print(table, end="")
     if write and code == 0:

@@ -1,15 +1,18 @@
 """The durable queue: what the destination did not take outlives Weir, whichever way Weir ends."""
 
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from integration.harness.collector import Collector
+from integration.harness.fault import ENDED, PROPERTY, Record, Row
 from integration.harness.stage import Stage
 from integration.harness.truth import missing_or_twice
 from integration.harness.waiting import until
-from integration.harness.weir import FINAL, configuration
+from integration.harness.weir import FINAL, Weir, configuration
 
 
 def durable(directory: Path, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -24,14 +27,33 @@ def start(stage: Stage, space: Any, endpoint: str, directory: Path, **more: Any)
     return stage.weirs.start(space, config)
 
 
-@pytest.mark.parametrize("how", ["sigterm", "sigkill"])
-def test_what_was_not_taken_is_sent_by_the_next_run(stage: Stage, tmp_path: Path, how: str) -> None:
+def tell(
+    record_property: Record,
+    fault: str,
+    does: str,
+    offered: int,
+    collector: Collector,
+    ledger: dict[str, Any],
+    weir: Weir,
+) -> None:
+    """A row of the table of faults (python -m integration.faults_table); every record of these tests is another one."""
+    arrived = len(collector.events())
+    (ended,) = [line for line in weir.logs(ENDED) if line["signal"] == "logs"]
+    row = Row(fault, does, offered, arrived, ledger["exported"], ledger["dropped"], 0, 0, 0, ended["retried_requests"])
+    record_property(PROPERTY, asdict(row))
+    assert arrived == ledger["exported"] == offered - sum(ledger["dropped"].values())
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+def test_what_was_not_taken_is_sent_by_the_next_run(
+    stage: Stage, tmp_path: Path, how: str, record_property: Record
+) -> None:
     space = stage.namespace()
     collector = stage.collector(space, start=False)
     weir = start(stage, space, collector.endpoint, tmp_path / "spool")
     first = stage.talk(space, 20, 10_000)
     weir.wait_for_failure()
-    if how == "sigterm":
+    if how == "SIGTERM":
         weir.signal(15)
         assert weir.wait() == 0
         kept = weir.logs(FINAL)[-1]["ledger"]["logs"]
@@ -52,6 +74,8 @@ def test_what_was_not_taken_is_sent_by_the_next_run(stage: Stage, tmp_path: Path
     assert missing_or_twice(first + second, collector.events()) == ""
     assert (ledger["recovered"], ledger["exported"], ledger["dropped"]) == (40, 50, {})
     assert not list((tmp_path / "spool").glob("*.spool"))
+    does = "keeps its queue on disk: the next run sends it"
+    tell(record_property, f"Weir ended by {how} while the Collector is away", does, 50, collector, ledger, again)
 
 
 def test_two_weirs_on_one_directory(stage: Stage, tmp_path: Path) -> None:
@@ -105,7 +129,9 @@ def test_a_directory_that_cannot_be_written(stage: Stage, tmp_path: Path) -> Non
     assert str(tmp_path / "full") in line["error"]
 
 
-def test_a_disk_that_is_full_loses_nothing_unsaid(stage: Stage, tmp_path: Path, connload: Path) -> None:
+def test_a_disk_that_is_full_loses_nothing_unsaid(
+    stage: Stage, tmp_path: Path, connload: Path, record_property: Record
+) -> None:
     space = stage.namespace()
     collector = stage.collector(space, start=False)
     stage.mounted(tmp_path / "small", "size=1m")
@@ -123,3 +149,5 @@ def test_a_disk_that_is_full_loses_nothing_unsaid(stage: Stage, tmp_path: Path, 
     assert set(ledger["dropped"]) <= {"spool/evicted", "queue/full"}
     assert sum(ledger["dropped"].values()) > 0
     assert ledger["exported"] == len(collector.events())
+    offered = 2 * paced["completed"] + 10
+    tell(record_property, "the spool's disk is full", "drops the oldest and says so", offered, collector, ledger, weir)
