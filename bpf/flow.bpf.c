@@ -6,6 +6,7 @@
  * keeps them, in tcp_sock, and are read when a record leaves. Raw tracepoints only: CAP_BPF and CAP_PERFMON suffice.
  */
 #include "flow_state.h"
+#include "flow_mptcp.h"
 #include "flow_record.h"
 #include "flow_owner.h"
 #include "flow_listing.h"
@@ -65,6 +66,7 @@ static __always_inline void on_established(struct sock *sk, int old)
 		flow->established_time = now;
 		flow->syn_retransmits = BPF_CORE_READ((struct tcp_sock *)sk, total_retrans);
 		flow->flags |= WEIR_ESTABLISHED;
+		take_mptcp_owner(sk, flow);
 		if (flow->flags & WEIR_SELF)
 			remember_self(sk);
 		emit_start(sk, flow, TCP_ESTABLISHED);
@@ -106,6 +108,25 @@ static __always_inline __u8 cause_of(int old, __u8 flags, int error, __u16 local
 	return WEIR_CAUSE_CLOSED;
 }
 
+/*
+ * What ICMP said of a connect that its process has given up since. While the process held the socket's lock it only
+ * became a soft error, which SO_ERROR takes away; IPv4 leaves it in the error queue as well.
+ */
+static __always_inline int icmp_error(const struct sock___errors *sk)
+{
+	int error = BPF_CORE_READ(sk, sk_err_soft);
+	const struct sock_exterr_skb *last;
+	const struct sk_buff *skb;
+	__u8 origin;
+
+	if (error || !BPF_CORE_READ(sk, sk_error_queue.qlen))
+		return error;
+	skb = BPF_CORE_READ(sk, sk_error_queue.prev);
+	last = (const void *)__builtin_preserve_access_index(&skb->cb);
+	origin = BPF_CORE_READ(last, ee.ee_origin);
+	return origin == SO_EE_ORIGIN_ICMP || origin == SO_EE_ORIGIN_ICMP6 ? BPF_CORE_READ(last, ee.ee_errno) : 0;
+}
+
 static __always_inline void on_close(struct sock *sk, int old)
 {
 	__u64 key = (__u64)sk, now;
@@ -126,6 +147,9 @@ static __always_inline void on_close(struct sock *sk, int old)
 		adopt(sk, &flow, now, old);
 		leave_to_report(key);
 	}
+	take_mptcp_owner(sk, &flow);
+	if (!error && !(flow.flags & WEIR_ESTABLISHED) && old == TCP_SYN_SENT)
+		error = icmp_error((const void *)sk);
 	/* No FIN and no error: the closer itself sends the RST, in its own context. */
 	if (!error && (old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT))
 		take_owner(sk, &flow, WEIR_OWNER_CLOSE, true);
@@ -153,10 +177,12 @@ static __always_inline void on_use(struct sock *sk, __u8 rule, bool locked, __u8
 
 	if (!flow) {
 		struct flow fresh = {};
+		__u8 now = BPF_CORE_READ(sk, __sk_common.skc_state);
 
-		if (stopping)
+		/* Data may be read, and sent in vain, after the end was reported. Who holds the lock sees no other state than this. */
+		if (stopping || !locked || !BPF_CORE_READ(sk, sk_lock.owned) || now == TCP_CLOSE || now == TCP_LISTEN)
 			return;
-		adopt(sk, &fresh, bpf_ktime_get_boot_ns(), BPF_CORE_READ(sk, __sk_common.skc_state));
+		adopt(sk, &fresh, bpf_ktime_get_boot_ns(), now);
 		flow = track(sk, &fresh);
 		if (!flow)
 			return;
@@ -174,6 +200,30 @@ static __always_inline void on_use(struct sock *sk, __u8 rule, bool locked, __u8
 	emit_start(sk, flow, state);
 }
 
+/* An MPTCP socket is no flow: whoever uses it owns its first subflow, and so the others. */
+static __noinline void on_mptcp_use(const struct sock *msk, __u8 rule, bool locked)
+{
+	struct sock *sk;
+	struct flow *flow;
+	__u64 key;
+	__u8 state;
+
+	if (!in_scope(msk) || (locked && !BPF_CORE_READ(msk, sk_lock.owned)))
+		return;
+	sk = with_bytes((struct sock *)msk);
+	key = (__u64)sk;
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (flow && flow->owner_rule)
+		return;
+	state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP || state == TCP_CLOSE || state == TCP_LISTEN || !state)
+		return;
+	on_use(sk, rule, false, state);
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (flow && flow->owner_rule)
+		give_mptcp_owner((const struct mptcp_sock *)msk, flow);
+}
+
 SEC("raw_tp/inet_sock_set_state")
 int weir_set_state(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -183,6 +233,8 @@ int weir_set_state(struct bpf_raw_tracepoint_args *ctx)
 	if (new != TCP_ESTABLISHED && new != TCP_SYN_SENT && new != TCP_FIN_WAIT1 && new != TCP_CLOSE &&
 	    new != TCP_LAST_ACK)
 		return 0;
+	if (BPF_CORE_READ(sk, sk_protocol) == IPPROTO_MPTCP && (new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK))
+		on_mptcp_use(sk, WEIR_OWNER_CLOSE, true);
 	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP || !in_scope(sk))
 		return 0;
 	if (new == TCP_SYN_SENT)
@@ -213,7 +265,11 @@ int weir_send(struct bpf_raw_tracepoint_args *ctx)
 	struct sock *sk = (struct sock *)ctx->args[0];
 	__u8 state;
 
-	if ((int)ctx->args[1] <= 0 || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+	if ((int)ctx->args[1] <= 0)
+		return 0;
+	if (BPF_CORE_READ(sk, sk_protocol) == IPPROTO_MPTCP)
+		on_mptcp_use(sk, WEIR_OWNER_SEND, false);
+	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
 		return 0;
 	state = BPF_CORE_READ(sk, __sk_common.skc_state);
 	if (state == TCP_CLOSE || state == TCP_LISTEN || state == TCP_SYN_SENT || !in_scope(sk))
@@ -241,8 +297,14 @@ int weir_pass(struct bpf_iter__bpf_map_elem *ctx)
 	if (!key || !value)
 		return 0;
 	address = *key;
-	flow = *value;
 	sk = (struct sock *)address;
+	if (!in_scope(sk)) { /* its end was missed, and another namespace's socket has its place */
+		if (!bpf_map_delete_elem(&flows, &address))
+			count(&counters.replaced);
+		return 0;
+	}
+	take_mptcp_owner(sk, value);
+	flow = *value;
 	if (!(flow.flags & (WEIR_START_SEEN | WEIR_SELF)) && is_self_peer(sk)) {
 		flow.flags |= WEIR_SELF;
 		value->flags |= WEIR_SELF;

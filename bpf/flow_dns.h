@@ -23,6 +23,7 @@ enum { CALL_READ = 63, CALL_WRITE = 64, CALL_READV = 65, CALL_WRITEV = 66 };
 #define DNS_TRUNC 0x20 /* MSG_TRUNC */
 #define DNS_SOCK_STREAM 1
 #define DNS_RESPONSE 0x80
+#define DNS_FRESH 10000000000ULL /* ns; as long as a lookup waits for its answer (receiver/dns/lookups.py) */
 
 const volatile __u16 dns_ports[DNS_PORTS] = {};
 __u64 dns_lost = 0;   /* messages that found no room in the ring */
@@ -42,7 +43,8 @@ struct dns_query {
 	__u16 reserved[3];
 };
 struct dns_asked {
-	struct udp_key peer;
+	struct udp_key peer; /* the first of them */
+	__u64 last;
 	__u64 several; /* other servers were asked the same */
 };
 
@@ -180,19 +182,26 @@ static __always_inline __u32 dns_copy(struct dns_bytes *to, const struct dns_pla
 	return at;
 }
 
-/* A query that leaves: whoever answers it is its server, until several are asked the same. */
-static __always_inline void dns_remember(__u64 cookie, const struct udp_key *server, const __u8 *head)
+/* A query that leaves: whoever answers it is its server. Where several are asked the same, all of it is one with the first. */
+static __always_inline void dns_remember(__u64 cookie, struct udp_key *server, const __u8 *head, __u8 *flags)
 {
 	struct dns_query query = { .cookie = cookie };
-	struct dns_asked fresh = { .peer = *server }, *known;
+	struct dns_asked fresh = { .peer = *server, .last = bpf_ktime_get_boot_ns() }, *known;
 
 	if (head[2] & DNS_RESPONSE)
 		return;
 	query.id = head[0] << 8 | head[1];
 	known = bpf_map_lookup_elem(&dns_asked, &query);
-	if (known && !is_same_peer(&known->peer, server))
-		fresh.several = 1;
-	bpf_map_update_elem(&dns_asked, &query, &fresh, BPF_ANY);
+	if (!known || fresh.last - known->last > DNS_FRESH) {
+		bpf_map_update_elem(&dns_asked, &query, &fresh, BPF_ANY);
+		return;
+	}
+	known->last = fresh.last;
+	if (is_same_peer(&known->peer, server))
+		return;
+	known->several = 1;
+	*flags |= WEIR_DNS_SEVERAL;
+	*server = known->peer;
 }
 
 /* Whether what begins with `head` answers a query of this socket; then its server. */
@@ -205,7 +214,7 @@ static __always_inline bool dns_answers(__u64 cookie, const __u8 *head, struct u
 		return false;
 	query.id = head[0] << 8 | head[1];
 	known = bpf_map_lookup_elem(&dns_asked, &query);
-	if (!known)
+	if (!known || bpf_ktime_get_boot_ns() - known->last > DNS_FRESH)
 		return false;
 	*server = known->peer;
 	if (known->several)
@@ -272,7 +281,9 @@ static __always_inline int on_dns(struct sock *sk, int bytes, bool transmit)
 	if (is_self())
 		return 0;
 	read_call(&call);
-	if (!is_call_on(&call, sk) || !dns_place_of(&call, &place, &message)) {
+	if (!is_call_on(&call, sk) || !dns_place_of(&call, &place, &message) ||
+	    /* A message of another size is not the one: the call before has ended early. */
+	    (call.number == CALL_SENDMMSG && place.count == 1 && place.first.length != bytes)) {
 		if (local || connected)
 			count(&dns_unread);
 		return 0;
@@ -292,10 +303,10 @@ static __always_inline int on_dns(struct sock *sk, int bytes, bool transmit)
 		    bpf_probe_read_user(head, sizeof(head), (void *)place.first.base))
 			return 0;
 		if (transmit)
-			dns_remember(peer.cookie, &peer, head);
+			dns_remember(peer.cookie, &peer, head, &flags);
 		else if (!dns_answers(peer.cookie, head, &peer, &flags))
 			return 0;
-		peer.cookie = bpf_get_socket_cookie(sk); /* the map's value has none */
+		peer.cookie = bpf_get_socket_cookie(sk);
 	}
 	if (tcp ? is_self_peer(sk) : is_udp_self_peer(&peer, &end, bpf_ktime_get_boot_ns()))
 		flags |= WEIR_DNS_SELF;
@@ -310,6 +321,13 @@ static __always_inline int on_dns(struct sock *sk, int bytes, bool transmit)
 SEC("tp_btf/sock_send_length")
 int weir_dns_send(__u64 *ctx)
 {
+	__u64 thread;
+
+	if ((int)ctx[1] < 0) { /* ends a sendmmsg: the next one is at its first message */
+		thread = bpf_get_current_pid_tgid();
+		bpf_map_delete_elem(&dns_calls, &thread);
+		return 0;
+	}
 	return on_dns((struct sock *)ctx[0], (int)ctx[1], true);
 }
 

@@ -35,10 +35,13 @@ static __always_inline void leave_to_report(__u64 key)
 
 static __always_inline void list(struct sock *sk, struct task_struct *leader, __u32 tgid)
 {
-	__u64 key = (__u64)sk, now = bpf_ktime_get_boot_ns();
-	__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	__u64 key, now = bpf_ktime_get_boot_ns();
 	struct flow flow = {};
+	__u8 state;
 
+	sk = with_bytes(sk);
+	key = (__u64)sk;
+	state = BPF_CORE_READ(sk, __sk_common.skc_state);
 	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP || !in_scope(sk))
 		return;
 	if (state != TCP_ESTABLISHED && state != TCP_SYN_SENT && state != TCP_FIN_WAIT1 && state != TCP_FIN_WAIT2 &&

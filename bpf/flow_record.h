@@ -5,6 +5,7 @@
 
 #include "flow_state.h"
 #include "flow_filter.h"
+#include "flow_mptcp.h"
 
 /* splitmix64's finalizer: a bijection, so distinct inputs give distinct ids. */
 static __always_inline __u64 mix(__u64 x)
@@ -66,7 +67,7 @@ static __always_inline void fill(struct weir_event *e, const struct sock *sk, co
 	e->old_state = 0;
 	e->end_cause = 0;
 	e->owner_rule = flow->owner_rule;
-	e->flags = flow->flags;
+	e->flags = flow->flags | mptcp_flag(sk);
 	e->error = 0;
 	e->local_port = bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport)); /* skc_num is 0 at CLOSE */
 	e->peer_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));

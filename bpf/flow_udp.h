@@ -215,6 +215,8 @@ int weir_udp_receive(__u64 *ctx)
 	struct call call = {};
 	__u64 thread, now, since;
 
+	if (sk->sk_protocol == IPPROTO_MPTCP && bytes > 0 && !(flags & (MSG_PEEK | MSG_ERRQUEUE)))
+		on_mptcp_use(sk, WEIR_OWNER_RECEIVE, false);
 	if (!is_udp_in_scope(sk))
 		return 0;
 	since = udp_exits_since;

@@ -63,6 +63,7 @@ enum {
 
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
+#define IPPROTO_MPTCP 262
 #define SOCK_DGRAM 2
 #define RCV_SHUTDOWN 1
 #define AF_INET 2
@@ -190,6 +191,7 @@ struct inet_sock {
 };
 
 struct tcp_sock {
+	bool is_mptcp;
 	__u32 snd_una;
 	__u32 snd_nxt;
 	__u32 snd_wnd;

@@ -9,7 +9,7 @@
 enum weir_dns_flag {
 	WEIR_DNS_TRANSMIT = 1, /* this end sends it */
 	WEIR_DNS_SELF = 2,     /* the far end is Weir */
-	WEIR_DNS_SEVERAL = 4,  /* several servers were asked this: which of them answers is not known */
+	WEIR_DNS_SEVERAL = 4,  /* several servers were asked this: the peer is the first; which of them answers is not known */
 };
 
 /* Times are boot-clock nanoseconds, ports in host order, IPv4 addresses as ::ffff:a.b.c.d. */

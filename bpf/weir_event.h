@@ -45,6 +45,7 @@ enum weir_flag {
 	WEIR_STARTED = 16,    /* its start event has been emitted */
 	WEIR_CLOSED_BEFORE = 32, /* an earlier pass found its socket closed */
 	WEIR_PEER_INFERRED = 64, /* UDP: some datagrams are taken to be from the last peer that the socket sent to */
+	WEIR_MPTCP = 64,	   /* TCP: a subflow of an MPTCP connection */
 	WEIR_PACKETS_LEAST = 128, /* UDP: several datagrams may have been received by one call and are counted once */
 };
 

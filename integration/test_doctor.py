@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,16 @@ def test_doctor_says_what_this_host_can_do(who: str, capabilities: Sequence[str]
 def test_doctor_has_a_table_too(who: str, capabilities: Sequence[str] | None, machine: None) -> None:
     table = _doctor(capabilities).splitlines()
     assert any(line.startswith("raw_tp") and ("unavailable" in line) == (who == "none") for line in table)
+
+
+def test_doctor_counts_the_sockets_that_make_no_flows(stage: Stage) -> None:
+    space = stage.namespace()
+    made = "s=socket.socket; kept=[s(2, 3, 200), s(10, 3, 58), s(17, 3, 8)]; print('{}', flush=True); sys.stdin.read()"
+    stage.run(space, [sys.executable, "-c", f"import socket, sys; {made}"]).wait_for_facts(1)
+    report = json.loads(space.run(*command(), "doctor", "--json"))
+    assert {kind: report["not_covered"][kind] for kind in ("raw", "packet")} == {"raw": 2, "packet": 1}
+    (line,) = [line for line in space.run(*command(), "doctor").splitlines() if line.startswith("not covered")]
+    assert "raw 2, packet 1" in line
 
 
 @pytest.mark.parametrize(("who", "capabilities"), WHO[:2])

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from integration.harness.otlp import Event
+from integration.harness.processes import script
 from integration.harness.stage import Stage
 from integration.harness.truth import End, ends, event_key, expected, missing_or_twice, owner_of, wrong_fields
+from integration.harness.waiting import until
 
 DROPPED = 9999
 # What happened -> role -> the end's reason and error.
@@ -128,3 +130,19 @@ def test_a_long_flow_is_reported_at_its_start_and_while_it_is_open(stage: Stage)
         sizes = [event["weir.flow.transmit.size"] for event in mine[1:]]
         assert sizes == sorted(sizes), "totals since the start never decrease"
         assert wrong_fields([end], mine[-1:], gone=True) == []
+
+
+def test_data_that_is_read_after_the_end_makes_no_second_flow(stage: Stage) -> None:
+    space = stage.namespace()
+    collector = stage.collector(space)
+    weir = stage.weir(space, collector, {"metrics": {"interval": "1s"}})
+    program = stage.run(space, script("late.py", 50))
+    wanted = ends(program.wait_for_facts(100))
+    collector.wait_for_events(100)
+    before = max((point.time for point in collector.points()), default=0)
+    until(lambda: len({p.time for p in collector.points() if p.time > before}) >= 3, "three passes")
+    ledger = weir.stop()["logs"]
+    collector.stop()
+    assert missing_or_twice(wanted, collector.events()) == ""
+    assert wrong_fields(wanted, collector.events()) == []
+    assert ledger["exported"] == 100

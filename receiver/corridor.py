@@ -21,7 +21,9 @@ from receiver.kernel.recording import Replay
 from receiver.kernel.records import EVENT, STRIDE, Decoded, Records, decode_pass, decode_ring
 from receiver.kernel.source import Source
 from receiver.ledger import Ledger, Signal
+from receiver.lookups import LookupStage
 from receiver.otlp.encoded import Encoded
+from receiver.otlp.lookups import LookupEncoder
 
 TICK: Final = 0.5  # s between two drains: an event leaves within a second; a ring that is a quarter full wakes sooner
 WAIT_FOR_OWNER: Final = 0.2  # s that an event waits at most for its owner
@@ -72,6 +74,7 @@ class _Outlet(Generic[_Encode]):
     offer: Callable[[bool, Sequence[Encoded]], None]
     wait_for_room: Callable[[bool, Sequence[Encoded]], None] = _at_once  # before the offer, outside of the boundary
     wait_for_result: Callable[[], None] = _at_once  # after it
+    lookups: LookupEncoder | None = None  # log records only
 
 
 LogsOutlet: TypeAlias = _Outlet[LogEncode]
@@ -127,6 +130,7 @@ class Corridor:
         self._ledger, self._account, self._spans = ledger, ledger.signal("logs"), ledger.signal("traces")
         self._log_resources, self.logs, self.metrics = log_resources, logs, metrics
         self.traces: TracesOutlet | None = None
+        self.lookups: LookupStage | None = None  # where DNS is read
         self._changes: deque[Callable[[], None]] = deque()
         self._waiting: deque[_Waiting] = deque()
         self._last_pass = LastPass()
@@ -206,6 +210,7 @@ class Corridor:
         while self._drain(time.monotonic()):
             pass
         self._settle_waiting(time.monotonic(), everything=True)
+        self._settle_lookups(time.monotonic(), everything=True)
         self._boundary()
         if self.metrics is not None:
             self.series.set_active(np.empty(0, EVENT), np.empty(0, np.intp))
@@ -225,9 +230,12 @@ class Corridor:
                 came += len(decoded.records)
                 if len(decoded.records):
                     self._waiting.append(_Waiting(decoded.records, now + WAIT_FOR_OWNER))
+            if self.lookups is not None:  # names that were told before these records came
+                self.lookups.drain(now)
             self._settle_waiting(now)
             if len(raw) < DRAIN * STRIDE:
                 break
+        self._settle_lookups(now)
         self._boundary()
         return came
 
@@ -254,6 +262,19 @@ class Corridor:
             self._waiting.popleft()
             self._emit(records, found.resource, found.metric_resource)
 
+    def _settle_lookups(self, now: float, *, everything: bool = False) -> None:
+        """Release the DNS lookups that are ready, as events where they are asked for."""
+        if self.lookups is None:
+            return
+        for found, resource in self.lookups.settle(now, everything=everything):
+            if self.logs is None or self.logs.lookups is None:
+                self.lookups.observed -= len(found)  # nobody takes log records
+                continue
+            encoded = self.logs.lookups.encode(
+                found, resource, self.source.boot_to_unix(), time.time_ns(), self._log_resources
+            )
+            self._pending += [(self.logs, variant, encoded) for variant in self.logs.encoders]
+
     def _release(self, records: Records) -> NDArray[np.intp]:
         """Records that need not wait: those of a pass. The series row of each."""
         found = self.owners.resolve(records["owner_pid"], records["owner_start"], records["comm"], records["cgroup_id"])
@@ -265,32 +286,37 @@ class Corridor:
         """Into the series table, and as events and spans to the encoders."""
         wall = time.time_ns()
         rows = np.empty(0, np.intp)
+        names = self.lookups.name(records) if self.lookups is not None else np.zeros(len(records), np.uint32)
         if self.metrics is not None:
-            rows = self.series.add(self._last_pass.settle(records), metric_resource, wall)
+            named = (names, self.lookups.names.texts) if self.lookups is not None else None
+            rows = self.series.add(self._last_pass.settle(records), metric_resource, wall, named)
         if self.logs is not None or self.traces is not None:
             events = event_rows(records)
             if not events.all():
-                records, resource = records[events], resource[events]
-            records, resource = self._sample(records, resource)
+                records, resource, names = records[events], resource[events], names[events]
+            records, resource, names = self._sample(records, resource, names)
             for at in range(0, len(records), CHUNK):
-                self._encode(records[at : at + CHUNK], resource[at : at + CHUNK], wall)
+                part = slice(at, at + CHUNK)
+                self._encode(records[part], resource[part], names[part], wall)
         return rows
 
-    def _sample(self, records: Records, resource: NDArray[np.uint32]) -> tuple[Records, NDArray[np.uint32]]:
+    def _sample(
+        self, records: Records, resource: NDArray[np.uint32], names: NDArray[np.uint32]
+    ) -> tuple[Records, NDArray[np.uint32], NDArray[np.uint32]]:
         """The events of the flows that are kept; the others are counted."""
         spans = span_rows(records)
         self.counts.spans += int(spans.sum()) if self.traces is not None else 0
         if self.settings.sample <= 1 or not len(records):
-            return records, resource
+            return records, resource, names
         keep = kept(records, self.settings.sample)
         self.counts.unsampled["logs"] += len(keep) - int(keep.sum())
         self.counts.unsampled["traces"] += int(spans[~keep].sum()) if self.traces is not None else 0
-        return records[keep], resource[keep]
+        return records[keep], resource[keep], names[keep]
 
-    def _encode(self, records: Records, resource: NDArray[np.uint32], wall: int) -> None:
+    def _encode(self, records: Records, resource: NDArray[np.uint32], names: NDArray[np.uint32], wall: int) -> None:
         """At most CHUNK events, as requests that leave at the next boundary."""
         none = np.zeros(len(records), np.uint32)
-        columns = events_of(records, self.addresses, self.source.boot_to_unix(), resource, none)
+        columns = events_of(records, self.addresses, self.source.boot_to_unix(), resource, none, names)
         if self.logs is not None:
             for variant, encoder in self.logs.encoders.items():
                 self._pending.append((self.logs, variant, encoder.encode(columns, wall, self._log_resources)))
@@ -306,11 +332,13 @@ class Corridor:
             "self": counters.filtered_self, "exclude": counters.filtered_exclude, "include": counters.filtered_include
         }  # fmt: skip
         waiting = sum(len(batch.records) for batch in self._waiting)
+        lookups = self.lookups.observed if self.lookups is not None else 0
+        waiting += self.lookups.waiting if self.lookups is not None else 0
         for outlet, variant, encoded in self._pending:
             outlet.wait_for_room(variant, encoded)
         with self._ledger.boundary():
             self._account.set(
-                observed=counters.begun + sum(filtered.values()),
+                observed=counters.begun + sum(filtered.values()) + lookups,
                 filtered=filtered | {"sample": self.counts.unsampled["logs"]},
                 dropped={
                     ("kernel", "ring_full"): counters.ring_full,
@@ -333,6 +361,8 @@ class Corridor:
         self.counts.passes += 1
         self._next_idle = time.monotonic() + self.settings.idle_interval
         decoded = decode_pass(self.source.run_pass(update_interval))
+        if self.lookups is not None:
+            self.lookups.drain(time.monotonic())
         self._count_bad(decoded)
         records = decoded.records
         rows = self._release(records)
@@ -354,4 +384,8 @@ class Corridor:
             self._drain(now)
         self.metrics.wait_for_result()
         self.series.handed_over(time.time_ns(), delta=self.settings.delta)
-        self.owners.collect_metrics(self.series.resources())
+        held = [self.series.resources()]
+        if self.lookups is not None:
+            self.lookups.durations.handed_over(time.time_ns(), delta=self.settings.delta)
+            held.append(self.lookups.durations.resources())
+        self.owners.collect_metrics(np.concatenate(held))

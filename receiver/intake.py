@@ -5,12 +5,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from receiver import __version__, telemetry
 from receiver.corridor import Corridor, LogsOutlet, MetricsOutlet, Settings, TracesOutlet
-from receiver.enrich.host import Namespaces, pod_in_scope, read_pod
+from receiver.enrich.host import Namespaces, pod_in_scope, read_namespaces, read_pod
 from receiver.enrich.identity import Composer, for_metrics
 from receiver.enrich.owners import Owners
 from receiver.enrich.process import serves_own_namespace
@@ -25,8 +26,10 @@ from receiver.kernel.sizing import fit, memory_limit
 from receiver.kernel.source import Source
 from receiver.ledger import Ledger, Signal
 from receiver.logs import get_logger
+from receiver.lookups import LookupStage
 from receiver.otlp.encoded import Encoded
 from receiver.otlp.logs import LogEncoder
+from receiver.otlp.lookups import LookupEncoder, duration_instrument, duration_points
 from receiver.otlp.metrics import encode_metrics
 from receiver.otlp.resource import encode_resource
 from receiver.otlp.series import SeriesPoints
@@ -72,6 +75,7 @@ class Intake:
         self._build_enrichment(place)
         self.series = SeriesTable(receiver.limits.max_edges, peer_address=receiver.metrics.peer_address)
         self._points = SeriesPoints(self.series, receiver.metrics.temporality)
+        self._lookup_duration = duration_instrument(receiver.metrics.temporality)
         delta = receiver.metrics.temporality == "delta"
         self.corridor = Corridor(
             source,
@@ -89,6 +93,8 @@ class Intake:
             None,
             None,
         )
+        if reads_dns(receiver):
+            self.corridor.lookups = LookupStage(source, self.owners, events=receiver.dns.events)
         self._thread = threading.Thread(target=self._capture, name="capture", daemon=True)
 
     def _build_enrichment(self, place: Place) -> None:
@@ -144,7 +150,7 @@ class Intake:
         if not exporters:
             self.corridor.logs = None
             return
-        by_variant = _by_variant(exporters)
+        by_variant, lookups = _by_variant(exporters), self.corridor.lookups
         encoders = {
             variant: LogEncoder(
                 self.corridor.addresses.texts,
@@ -153,6 +159,7 @@ class Intake:
                 __version__,
                 owner_rule=variant,
                 sampling=self.receiver.sample.flows,
+                names=lookups.names.texts if lookups is not None else None,
                 max_bytes=min(exporter.max_request_bytes for exporter in exporters),
             )
             for variant in by_variant
@@ -162,13 +169,14 @@ class Intake:
             lambda variant, encoded: _offer("logs", by_variant[variant], encoded),
             lambda variant, encoded: self._wait_for_room("logs", by_variant[variant], encoded),
             lambda: self._wait_for_result("logs", exporters),
+            LookupEncoder(__version__, min(exporter.max_request_bytes for exporter in exporters)),
         )
 
     def _connect_traces(self, exporters: Sequence["Exporter"]) -> None:
         if not exporters or not self.receiver.flows.spans:
             self.corridor.traces = None
             return
-        by_variant = _by_variant(exporters)
+        by_variant, lookups = _by_variant(exporters), self.corridor.lookups
         encoders = {
             variant: SpanEncoder(
                 os.urandom,
@@ -178,6 +186,7 @@ class Intake:
                 __version__,
                 owner_rule=variant,
                 sampling=self.receiver.sample.flows,
+                names=lookups.names.texts if lookups is not None else None,
                 max_bytes=min(exporter.max_request_bytes for exporter in exporters),
             )
             for variant in by_variant
@@ -211,7 +220,10 @@ class Intake:
 
     def _collect(self, now: int) -> list[Encoded]:
         """The flow metrics, then Weir's own."""
-        found = encode_metrics(self._points.collect(), self._metric_resources.encoded, now, version=__version__)
+        groups = self._points.collect()
+        if self.corridor.lookups is not None:
+            groups += duration_points(self.corridor.lookups.durations, self._lookup_duration)
+        found = encode_metrics(groups, self._metric_resources.encoded, now, version=__version__)
         return found + self._own(now)
 
     def values(self) -> dict[str, list[telemetry.Value]]:
@@ -224,6 +236,7 @@ class Intake:
             "weir.kernel.udp.full": [({}, counters.udp_full)],
             "weir.kernel.udp.missed": [({}, counters.udp_missed)],
             "weir.kernel.udp.exits": [({}, counters.udp_exits)],
+            **(self.corridor.lookups.values() if self.corridor.lookups is not None else {}),
             "weir.kernel.owners.failed": [({}, counters.owners_failed)],
             "weir.capture.drains": [({}, counts.drains)],
             "weir.capture.passes": [({}, counts.passes)],
@@ -277,8 +290,19 @@ def capture_options(settings: "Ebpf") -> Options:
         max_flows=fit(settings.limits.max_flows, ring, memory_limit()).max_flows,
         start_events=settings.flows.start_events,
         udp_idle_timeout=settings.flows.udp_idle_timeout,
+        dns_ports=tuple(dict.fromkeys(settings.dns.ports)) if reads_dns(settings) else (),
         filters=Filters(Filter(**settings.exclude.model_dump()), Filter(**settings.include.model_dump())),
     )
+
+
+def reads_dns(settings: "Ebpf") -> bool:
+    """Whether DNS is read: where it is asked for, and never that of a whole machine."""
+    return not _in_machines_network() and settings.dns.enabled and settings.scope == "netns"
+
+
+@cache  # asked first at start, before privileges are dropped that the answer may need
+def _in_machines_network() -> bool:
+    return "net" in read_namespaces().initial
 
 
 def _by_variant(exporters: Sequence["Exporter"]) -> dict[bool, list["Exporter"]]:

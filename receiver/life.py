@@ -132,6 +132,8 @@ class Life:
         attached = source.attach()
         for program, why in attached.missing.items():
             log.warning("A program is not attached.", program=program, reason=why)
+        if self._config.receiver.dns.enabled and not source.options.dns_ports:
+            log.warning("DNS is not read.", reason="Weir runs in the machine's own network namespace")
         service.capture = "available"
         log.always("info", "Everything is ready. Begin running and processing data.", programs=attached.programs,
                    open_connections=attached.listed)  # fmt: skip

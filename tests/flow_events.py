@@ -15,6 +15,7 @@ from receiver.flows.columns import (
     KIND_END,
     KIND_START,
     KIND_UPDATE,
+    MPTCP,
     MULTICAST,
     NETWORK_TYPES,
     OWNER_RULES,
@@ -63,6 +64,17 @@ EXTRA_ATTRIBUTES: list[dict[str, str]] = [
 RESOURCES = [encode_resource({"service.name": f"service-{number}", "process.pid": number}) for number in range(4)]
 
 
+NAMES = [b"a", b"db.internal", b"x" * 64, b"y" * 113, b"z" * 114, b"n" * 255, b"\\195\\182.example", b"m" * 256]
+
+
+def names() -> Texts:
+    """The names of servers."""
+    made = Texts(len(NAMES) + 1, 256)
+    for row, text in enumerate(NAMES, 1):
+        made.put(row, text)
+    return made
+
+
 def extras_of(field: int) -> list[bytes]:
     """EXTRA_ATTRIBUTES as a record holds them in its field `field`."""
     return [wire.attributes(field, values) for values in EXTRA_ATTRIBUTES]
@@ -95,7 +107,7 @@ EVENT = st.fixed_dictionaries(
         "family": st.sampled_from([4, 4, 6]),
         "role": st.sampled_from([ROLE_UNKNOWN, ROLE_CLIENT, ROLE_SERVER]),
         "state": st.sampled_from([0, *STATES, 13, 200]),
-        "marks": st.sampled_from([0, MULTICAST, BROADCAST, PEER_INFERRED, PACKETS_LEAST | MULTICAST, 12]),
+        "marks": st.sampled_from([0, MULTICAST, BROADCAST, PEER_INFERRED, PACKETS_LEAST | MULTICAST, 12, MPTCP]),
         "end_cause": st.sampled_from([0, *END_REASONS, 8, 255]),
         "owner_rule": st.sampled_from([*OWNER_RULES, 9, 200]),
         "error": st.sampled_from(
@@ -108,6 +120,7 @@ EVENT = st.fixed_dictionaries(
         "peer_port": _ports,
         "asked_text": st.one_of(st.just(0), _address),
         "asked_port": _ports,
+        "server_text": st.one_of(st.just(0), st.integers(0, len(NAMES))),
         "flow_id": st.text("ABCabc0129+/=:", min_size=30, max_size=30).map(lambda text: list(text.encode())),
         "instance_id": st.integers(0, 2**64 - 1),
         "duration": _seconds,
@@ -132,6 +145,7 @@ _DTYPES = {
     "local_text": np.uint32,
     "peer_text": np.uint32,
     "asked_text": np.uint32,
+    "server_text": np.uint32,
     "transmit_packets": np.uint32,
     "receive_packets": np.uint32,
     "retransmits": np.uint32,
@@ -182,7 +196,11 @@ def _ends(event: Event, families: Sequence[str]) -> Iterator[tuple[str, str | in
         yield from end("network.peer", "peer")
     if "client" in families and event["role"] != ROLE_UNKNOWN:
         yield from end("client", initiator)
-        yield from end("server", responder)
+        if event["role"] == ROLE_CLIENT and event["server_text"]:
+            yield "server.address", NAMES[event["server_text"] - 1].decode()
+            yield "server.port", event["peer_port"]
+        else:
+            yield from end("server", responder)
     if event["asked_text"]:
         yield from end("weir.flow.nat.destination", "asked")
 
@@ -213,6 +231,8 @@ def _marks(event: Event) -> Iterator[tuple[str, str | bool]]:
         yield "weir.flow.peer.inferred", True
     if marks & PACKETS_LEAST:
         yield "weir.flow.packets.lower_bound", True
+    if event["transport"] == TCP and event["marks"] & MPTCP:
+        yield "weir.flow.mptcp", True
 
 
 def _measures(event: Event) -> Iterator[tuple[str, float]]:
@@ -258,6 +278,7 @@ EXAMPLE: Event = {
     "peer_port": 443,
     "asked_text": 0,
     "asked_port": 0,
+    "server_text": 0,
     "flow_id": list(b"1:LQU9qZlK+B+2dM2I2n1kI/M5a/g="),
     "instance_id": 0xAB,
     "duration": 5.25,

@@ -75,7 +75,10 @@ BAD = [
     ),
     ("receivers: {ebpf: {metrics: {interval: 10ms}}}", "receivers::ebpf::metrics::interval: must be at least 1s"),
     ("receivers: {ebpf: {dns: {enabled: yes}}}", "receivers::ebpf::dns::enabled: Input should be a valid boolean"),
-    ("receivers: {ebpf: {dns: {enabled: true}}}", "receivers::ebpf::dns::enabled: not available in this version"),
+    (
+        "receivers: {ebpf: {scope: host, dns: {enabled: true}}}",
+        "receivers::ebpf::dns: names are those of one workload: needs scope: netns",
+    ),
     ("receivers: {ebpf: {l7: {enabled: true}}}", "receivers::ebpf::l7::enabled: not available in this version"),
     ("receivers: {otlp: {}}", "receivers::otlp: unknown type 'otlp'"),
     ("receivers: {ebpf/2: {}}", "receivers: exactly one ebpf receiver is needed, there are 2"),

@@ -5,7 +5,7 @@ import pytest
 
 from receiver.export.flowline import flow_line
 from receiver.flows.addresses import Addresses
-from receiver.flows.columns import BROADCAST, MULTICAST, PACKETS_LEAST, PEER_INFERRED, EventColumns
+from receiver.flows.columns import BROADCAST, MPTCP, MULTICAST, PACKETS_LEAST, PEER_INFERRED, EventColumns
 from receiver.flows.events import events_of
 from receiver.flows.series import SeriesTable
 from receiver.otlp.series import SeriesPoints
@@ -48,13 +48,13 @@ def test_whom_an_address_reaches(family: int, peer: str, marks: int) -> None:
     assert columns(datagrams(family=family, peer_address=peer)).marks.tolist() == [marks]
 
 
-def test_only_udp_is_marked() -> None:
+def test_what_is_udps_marks_no_connection() -> None:
     made = records(
         record(peer_address="239.0.0.1", flags=255),
         datagrams(flags=2 | INFERRED),
         datagrams(flags=2 | LEAST, peer_address="239.0.0.1"),
     )
-    assert columns(made).marks.tolist() == [0, PEER_INFERRED, MULTICAST | PACKETS_LEAST]
+    assert columns(made).marks.tolist() == [MPTCP, PEER_INFERRED, MULTICAST | PACKETS_LEAST]
 
 
 def test_a_flow_lasts_from_its_first_datagram_to_its_last() -> None:

@@ -28,6 +28,9 @@ class Fixed:
         assert limit
         return self.spans.pop(0) if self.spans else b""
 
+    def dns(self) -> bytes:
+        return b""
+
     def counters(self) -> Counters:
         return Counters(begun=2)
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,11 +20,12 @@ from receiver.otlp.layout import FAMILIES
 from receiver.otlp.logs import LogEncoder, LogTemplate
 from receiver.otlp.resource import encode_resource
 from receiver.otlp.semconv import SCHEMA_URL
-from tests.flow_events import EVENT, EXAMPLE, RESOURCES, Event, attributes_of, columns_of, extras_of, tables
+from tests.flow_events import EVENT, EXAMPLE, RESOURCES, Event, attributes_of, columns_of, extras_of, names, tables
 
 OBSERVED = 1_788_249_605_251_300_000
 EXTRAS = extras_of(LogTemplate.ATTRIBUTE)
 TABLES = tables(LogTemplate.ATTRIBUTE)
+_encoder = partial(LogEncoder, names=names())
 
 
 def reference(event: Event, families: Sequence[str], *, owner_rule: bool, sampling: int) -> LogRecord:
@@ -86,7 +88,7 @@ def expected(
 def test_events_equal_the_reference(
     events: list[Event], families: list[str], owner_rule: bool, sampling: int, max_bytes: int
 ) -> None:
-    encoder = LogEncoder(*TABLES, families, "0.1.0", owner_rule=owner_rule, sampling=sampling, max_bytes=max_bytes)
+    encoder = _encoder(*TABLES, families, "0.1.0", owner_rule=owner_rule, sampling=sampling, max_bytes=max_bytes)
     out = encoder.encode(columns_of(events), OBSERVED, RESOURCES)
     assert parse(out) == expected(events, families, owner_rule=owner_rule, sampling=sampling)
     assert all(len(request.data) <= max_bytes or request.items == 1 for request in out)
@@ -95,7 +97,7 @@ def test_events_equal_the_reference(
 @settings(max_examples=30, deadline=None)
 @given(batches=st.lists(st.lists(EVENT, min_size=1, max_size=8), min_size=2, max_size=4))
 def test_templates_are_reused_without_leftovers(batches: list[list[Event]]) -> None:
-    encoder = LogEncoder(*TABLES, version="0.1.0")
+    encoder = _encoder(*TABLES, version="0.1.0")
     for events in [*batches, *batches]:
         assert parse(encoder.encode(columns_of(events), OBSERVED, RESOURCES)) == expected(events)
 
@@ -115,7 +117,7 @@ def test_many_events_are_cut_between_records() -> None:
     columns = columns_of([EXAMPLE, EXAMPLE | {"role": ROLE_SERVER, "resource": 1}]).take(np.arange(count) % 2)
     columns.time = np.arange(1, count + 1, dtype=np.uint64)
     columns.resource = (columns.time // np.uint64(3) % np.uint64(4)).astype(np.uint32)
-    out = LogEncoder(*TABLES).encode(columns, OBSERVED, RESOURCES)
+    out = _encoder(*TABLES).encode(columns, OBSERVED, RESOURCES)
     assert sum(request.items for request in out) == count
     assert all(len(request.data) <= 1 << 20 for request in out)
     assert sorted(record.time_unix_nano for record in _records(out)) == list(range(1, count + 1))
@@ -123,30 +125,30 @@ def test_many_events_are_cut_between_records() -> None:
 
 def test_requests_are_filled() -> None:
     columns = columns_of([EXAMPLE]).take(np.zeros(5000, np.intp))
-    out = LogEncoder(*TABLES).encode(columns, OBSERVED, RESOURCES)
+    out = _encoder(*TABLES).encode(columns, OBSERVED, RESOURCES)
     width = len(out[0].data) // out[0].items
     assert all(len(request.data) > (1 << 20) - 2 * width for request in out[:-1])
 
 
 def test_a_resource_over_the_limit_does_not_lose_its_records() -> None:
     large = encode_resource({f"label.{number}": "x" * 200 for number in range(10)})
-    out = LogEncoder(*TABLES, max_bytes=1500).encode(columns_of([EXAMPLE] * 3), OBSERVED, [large])
+    out = _encoder(*TABLES, max_bytes=1500).encode(columns_of([EXAMPLE] * 3), OBSERVED, [large])
     assert [request.items for request in out] == [1, 1, 1]
 
 
 def test_no_events_no_request() -> None:
-    assert LogEncoder(*TABLES).encode(columns_of([]), OBSERVED, RESOURCES) == []
+    assert _encoder(*TABLES).encode(columns_of([]), OBSERVED, RESOURCES) == []
 
 
 def test_sizes_are_clamped_not_wrapped() -> None:
     event = EXAMPLE | {"transmit_bytes": 2**64 - 1, "receive_bytes": 2**56}
-    (record,) = _records(LogEncoder(*TABLES).encode(columns_of([event]), OBSERVED, RESOURCES))
+    (record,) = _records(_encoder(*TABLES).encode(columns_of([event]), OBSERVED, RESOURCES))
     values = {attribute.key: attribute.value.int_value for attribute in record.attributes}
     assert values["weir.flow.transmit.size"] == values["weir.flow.receive.size"] == 2**56 - 1
 
 
 def test_templates_are_bounded() -> None:
-    encoder = LogEncoder(*TABLES)
+    encoder = _encoder(*TABLES)
     events = [EXAMPLE | {"error": error, "state": state} for error in range(1, 134) for state in (1, 7)]
     for event in events:
         encoder.encode(columns_of([event]), OBSERVED, RESOURCES)
@@ -157,23 +159,23 @@ def test_templates_are_bounded() -> None:
 def test_an_event_that_is_none_is_named() -> None:
     columns = columns_of([EXAMPLE, EXAMPLE | {"kind": KIND_SAMPLE}])
     with pytest.raises(ValueError, match="event 1: kind 4"):
-        LogEncoder(*TABLES).encode(columns, OBSERVED, RESOURCES)
+        _encoder(*TABLES).encode(columns, OBSERVED, RESOURCES)
 
 
 def test_a_resource_that_is_missing_is_named() -> None:
     columns = columns_of([EXAMPLE, EXAMPLE, EXAMPLE | {"resource": 4}])
     with pytest.raises(ValueError, match="event 2: resource 4 of 4"):
-        LogEncoder(*TABLES).encode(columns, OBSERVED, RESOURCES)
+        _encoder(*TABLES).encode(columns, OBSERVED, RESOURCES)
 
 
 def test_a_text_that_is_missing_is_an_error() -> None:
     with pytest.raises(IndexError):
-        LogEncoder(*TABLES).encode(columns_of([EXAMPLE | {"peer_text": 10_000}]), OBSERVED, RESOURCES)
+        _encoder(*TABLES).encode(columns_of([EXAMPLE | {"peer_text": 10_000}]), OBSERVED, RESOURCES)
 
 
 def test_an_unknown_family_is_named() -> None:
     with pytest.raises(ValueError, match="families: sauce"):
-        LogEncoder(*TABLES, ["source", "sauce"])
+        _encoder(*TABLES, ["source", "sauce"])
 
 
 @pytest.mark.parametrize("width", [8, 4096])

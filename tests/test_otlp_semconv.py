@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
+from receiver.dns.message import Address
 from receiver.flows.columns import (
     END_REASONS,
     KIND_END,
@@ -22,12 +24,17 @@ from receiver.flows.columns import (
     EventColumns,
 )
 from receiver.flows.texts import Texts
+from receiver.otlp.encoded import Encoded
 from receiver.otlp.layout import FAMILIES
 from receiver.otlp.logs import LogEncoder
+from receiver.otlp.lookups import LookupEncoder
 from receiver.otlp.semconv import SCHEMA_URL, WEIR_ATTRIBUTES
+from tests.dns.test_durations import LOOKUP
+from tests.dns.wire import mapped
 
 MODEL: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "semconv-v1.44.0.json").read_text())
 _TYPES = {"string_value": "string", "int_value": "int", "double_value": "double", "bool_value": "boolean"}
+_TYPES["array_value"] = "string[]"
 _OPEN = {"error.type"}  # an enum whose members are for each emitter to add
 
 
@@ -69,7 +76,7 @@ def _every_event() -> EventColumns:
         family=family.astype(byte),
         role=role.astype(byte),
         state=np.array(list(STATES))[row % len(STATES)].astype(byte),
-        marks=(row % 16).astype(byte),
+        marks=(row % 32).astype(byte),
         end_cause=cause.astype(byte),
         owner_rule=(row % len(OWNER_RULES)).astype(byte),
         error=error.astype(np.uint16),
@@ -80,6 +87,7 @@ def _every_event() -> EventColumns:
         peer_port=ones.astype(np.uint16),
         asked_text=ones.astype(half),
         asked_port=ones.astype(np.uint16),
+        server_text=np.zeros(count, half),
         flow_id=np.full((count, 30), ord("a"), byte),
         instance_id=ones.astype(wide),
         duration=ones,
@@ -97,13 +105,20 @@ def _every_event() -> EventColumns:
     )
 
 
+def _lookups() -> list[Encoded]:
+    """DNS lookups with everything that can be present."""
+    answer = Address("www.test", "A", 60, mapped("192.0.2.1"))
+    found = replace(LOOKUP, addresses=(answer,), truncated=True, cut=True, error_type="SERVFAIL")
+    return LookupEncoder().encode([found], np.zeros(1, np.uint32), 0, 1, [b""])
+
+
 def _emitted() -> dict[tuple[str, str], KeyValue]:
     addresses = Texts(2, 46)
     addresses.put(1, b"10.0.0.1")
     encoder = LogEncoder(addresses, Texts(2, 64), FAMILIES, owner_rule=True, sampling=10)
     return {
         (attribute.key, attribute.value.string_value): attribute
-        for request in encoder.encode(_every_event(), 1, [b""])
+        for request in encoder.encode(_every_event(), 1, [b""]) + _lookups()
         for resource_logs in ExportLogsServiceRequest.FromString(request.data).resource_logs
         for scope_logs in resource_logs.scope_logs
         for record in scope_logs.log_records
@@ -111,7 +126,7 @@ def _emitted() -> dict[tuple[str, str], KeyValue]:
     }
 
 
-def test_flow_events_keep_to_the_conventions() -> None:
+def test_events_keep_to_the_conventions() -> None:
     assert [problem for problem in map(check, _emitted().values()) if problem] == []
 
 

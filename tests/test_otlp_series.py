@@ -4,6 +4,7 @@ import numpy as np
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest as Request
 
 from receiver.flows.series import SeriesTable
+from receiver.flows.texts import Texts
 from receiver.otlp.metrics import encode_metrics
 from receiver.otlp.resource import encode_resource
 from receiver.otlp.series import SeriesPoints
@@ -25,6 +26,36 @@ def parsed(table: SeriesTable, temporality: str = "cumulative") -> dict[str, lis
                     attributes["resource"] = resource.resource.attributes[0].key
                     found.setdefault(metric.name, []).append((attributes, point))
     return found
+
+
+def named(*names: str) -> tuple[np.ndarray, Texts]:
+    """The rows of names in a table."""
+    texts = Texts(len(names) + 1, 256)
+    for row, name in enumerate(names, 1):
+        texts.put(row, name.encode())
+    return np.array([row if name else 0 for row, name in enumerate(names, 1)], np.uint32), texts
+
+
+def test_addresses_that_were_asked_for_by_one_name_are_one_series() -> None:
+    table = SeriesTable(16)
+    flows = records(record(), record(peer_address="10.0.0.3"), record(peer_address="10.0.0.3"), record())
+    table.add(flows, np.ones(4, np.uint32), 7, named("db.test", "db.test", "", "b.test"))
+    connections = {
+        attributes["server.address"]: point.as_int  # type: ignore[attr-defined]
+        for attributes, point in parsed(table)["weir.flow.connections"]
+    }
+    assert connections == {"db.test": 2, "10.0.0.3": 1, "b.test": 1}
+
+
+def test_a_name_is_forgotten_with_its_last_series() -> None:
+    table = SeriesTable(2)
+    for turn in range(30):
+        table.add(records(record()), np.ones(1, np.uint32), 7, named(f"n{turn}.test"))
+        for _ in range(11):
+            table.handed_over(8, delta=False)
+        table.add(records(record(peer_address="10.9.9.9")), np.ones(1, np.uint32), 7)
+    table.add(records(record()), np.ones(1, np.uint32), 7, named("last.test"))
+    assert "last.test" in {attributes.get("server.address") for attributes, _ in parsed(table)["weir.flow.io"]}
 
 
 def test_each_role_has_its_own_attributes() -> None:

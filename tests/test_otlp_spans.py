@@ -4,6 +4,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,10 +22,11 @@ from receiver.otlp.layout import FAMILIES
 from receiver.otlp.logs import LogEncoder, LogTemplate
 from receiver.otlp.semconv import SCHEMA_URL
 from receiver.otlp.spans import SpanEncoder, SpanTemplate
-from tests.flow_events import EVENT, EXAMPLE, RESOURCES, Event, attributes_of, columns_of, extras_of, tables
+from tests.flow_events import EVENT, EXAMPLE, RESOURCES, Event, attributes_of, columns_of, extras_of, names, tables
 
 EXTRAS = extras_of(SpanTemplate.ATTRIBUTE)
 TABLES = tables(SpanTemplate.ATTRIBUTE)
+_encoder = partial(SpanEncoder, names=names())
 KINDS = {
     ROLE_CLIENT: Span.SPAN_KIND_CLIENT,
     ROLE_SERVER: Span.SPAN_KIND_SERVER,
@@ -110,7 +112,7 @@ def _spans(encoded: Sequence[Encoded]) -> list[Span]:
 def test_spans_equal_the_reference(
     batches: list[list[Event]], families: list[str], owner_rule: bool, sampling: int, max_bytes: int
 ) -> None:
-    encoder = SpanEncoder(
+    encoder = _encoder(
         counting(), *TABLES, families, "0.1.0", owner_rule=owner_rule, sampling=sampling, max_bytes=max_bytes
     )
     all_traces: list[bytes] = []
@@ -136,14 +138,14 @@ def test_spans_equal_the_reference(
 @given(events=st.lists(ENDED, min_size=1, max_size=10))
 def test_a_span_has_the_attributes_of_its_end_event(events: list[Event]) -> None:
     columns = columns_of(events)
-    logs = LogEncoder(*tables(LogTemplate.ATTRIBUTE)).encode(columns, 1, RESOURCES)
+    logs = LogEncoder(*tables(LogTemplate.ATTRIBUTE), names=names()).encode(columns, 1, RESOURCES)
     records = [
         record
         for request in logs
         for resource_logs in ExportLogsServiceRequest.FromString(request.data).resource_logs
         for record in resource_logs.scope_logs[0].log_records
     ]
-    spans = _spans(SpanEncoder(os.urandom, *TABLES).encode(columns, RESOURCES))
+    spans = _spans(_encoder(os.urandom, *TABLES).encode(columns, RESOURCES))
 
     def sets(items: Sequence[Span]) -> Counter[tuple[bytes, ...]]:
         return Counter(tuple(sorted(part.SerializeToString() for part in item.attributes)) for item in items)
@@ -155,7 +157,7 @@ def test_many_spans_are_cut_between_spans() -> None:
     count = 20_000
     columns = columns_of([EXAMPLE, EXAMPLE | {"role": ROLE_SERVER, "resource": 1}]).take(np.arange(count) % 2)
     columns.instance_id = np.arange(1, count + 1, dtype=np.uint64)
-    out = SpanEncoder(os.urandom, *TABLES, max_bytes=1 << 18).encode(columns, RESOURCES)
+    out = _encoder(os.urandom, *TABLES, max_bytes=1 << 18).encode(columns, RESOURCES)
     assert sum(request.items for request in out) == count
     assert all(len(request.data) <= 1 << 18 for request in out)
     spans = _spans(out)
@@ -178,7 +180,7 @@ def test_many_spans_are_cut_between_spans() -> None:
 )
 def test_the_status_is_an_error_where_this_end_met_one(cause: int, error: int, is_error: bool) -> None:
     (span,) = _spans(
-        SpanEncoder(os.urandom, *TABLES).encode(columns_of([EXAMPLE | {"end_cause": cause, "error": error}]), RESOURCES)
+        _encoder(os.urandom, *TABLES).encode(columns_of([EXAMPLE | {"end_cause": cause, "error": error}]), RESOURCES)
     )
     assert span.status.code == (Status.STATUS_CODE_ERROR if is_error else Status.STATUS_CODE_UNSET)
     assert not span.status.message
@@ -189,15 +191,15 @@ def test_the_span_id_is_the_instance_id_and_never_zero() -> None:
     events = [
         EXAMPLE | {"instance_id": number, "transport": transport} for number, transport in ((0xAB, TCP), (0, UDP))
     ]
-    spans = _spans(SpanEncoder(os.urandom, *TABLES).encode(columns_of(events), RESOURCES))
+    spans = _spans(_encoder(os.urandom, *TABLES).encode(columns_of(events), RESOURCES))
     assert {(span.name, span.span_id.hex()) for span in spans} == {("tcp", f"{0xAB:016x}"), ("udp", f"{1:016x}")}
 
 
 def test_without_a_start_there_is_no_span() -> None:
     columns = columns_of([EXAMPLE, EXAMPLE | {"duration": math.nan}])
     with pytest.raises(ValueError, match="event 1: no span without a start"):
-        SpanEncoder(os.urandom, *TABLES).encode(columns, RESOURCES)
+        _encoder(os.urandom, *TABLES).encode(columns, RESOURCES)
 
 
 def test_no_flows_no_request() -> None:
-    assert SpanEncoder(os.urandom, *TABLES).encode(columns_of([]), RESOURCES) == []
+    assert _encoder(os.urandom, *TABLES).encode(columns_of([]), RESOURCES) == []

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from receiver.otlp.lookups import duration_instrument
 from receiver.otlp.series import instruments
 from receiver.telemetry import DECLARED
 
@@ -18,7 +19,8 @@ fall, `gauge` is a value of the moment. Cumulative, unless `metrics.temporality:
 Attributes: `server.address`, `server.port`, `network.transport`, `network.type`, `weir.flow.role`; `network.peer.address` alone
 where the role is not known. `weir.flow.io` and `weir.flow.resets` have `network.io.direction` too, `weir.flow.connections` has
 `error.type` on failed attempts. `weir.flow.resets` and `weir.flow.syn.retransmits` leave only for edges that have any. What finds
-no room in `limits.max_edges` adds up in one point with the single attribute `otel.metric.overflow`.
+no room in `limits.max_edges` adds up in one point with the single attribute `otel.metric.overflow`. `dns.lookup.duration` has
+`dns.question.name` and `error.type` alone ([dns.md](dns.md)).
 
 | metric | unit | kind | what it says |
 |---|---|---|---|
@@ -38,7 +40,7 @@ def page() -> str:
     """The whole page."""
     flows = [
         f"| `{made.name}` | {made.unit} | {made.kind} | {made.description} |\n"
-        for made in instruments("cumulative").values()
+        for made in [*instruments("cumulative").values(), duration_instrument("cumulative")]
     ]
     own = [
         f"| `{made.name}` | {made.unit} | {made.kind} | {made.text} | {' '.join(f'`{name}`' for name in made.attributes)} |\n"

@@ -83,15 +83,17 @@ def both_ends(how: str, address: str) -> None:
     child = os.fork()
     if child:
         connection, _ = listener.accept()
+        known = ends(connection)  # now: there is no peer any more once it has reset
         sent, received = 6, read(connection, 8)
         connection.sendall(b"answer")
     else:
         connection = open_socket(address)
         connection.connect(listener.getsockname())
+        known = ends(connection)
         connection.sendall(b"question")
         sent, received = 8, read(connection, 6)
     role = "server" if child else "client"
-    fact = {"role": role, "how": how, "sent": sent, "received": received, **ends(connection), **process()}
+    fact = {"role": role, "how": how, "sent": sent, "received": received, **known, **process()}
     {"stalled": stall, "open": hold}.get(how, reset)(connection, how, fact)
     if child:
         os.waitpid(child, 0)

@@ -3,7 +3,7 @@
 import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from receiver.config.durations import Duration
 from receiver.config.strict import Strict
@@ -52,7 +52,9 @@ class Dns(Strict):
 
     enabled: bool = Field(False, description="Read DNS messages; off: no DNS byte is read.")
     events: bool = Field(False, description="One event for each lookup.")
-    ports: list[int] = Field([53], description="Ports that carry DNS.")
+    ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(
+        [53], min_length=1, max_length=8, description="Ports that carry DNS."
+    )
 
 
 class Metrics(Strict):
@@ -235,3 +237,10 @@ class Ebpf(Strict):
         default_factory=Switch, description="Metrics under the names that Grafana and Tempo read."
     )
     l7: L7 = Field(default_factory=L7, description="Application protocols; off, and without a scope nothing is read.")
+
+    @field_validator("dns")
+    @classmethod
+    def _dns_of_one_workload(cls, value: Dns, info: ValidationInfo) -> Dns:
+        if value.enabled and info.data.get("scope") == "host":
+            raise ValueError("names are those of one workload: needs scope: netns")
+        return value

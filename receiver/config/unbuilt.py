@@ -6,7 +6,6 @@ from typing import Any, Final
 _ON: Callable[[Any], bool] = bool
 # (path, whether it asks for what is not there). `*` stands for any id.
 UNBUILT: Final[tuple[tuple[str, Callable[[Any], bool]], ...]] = (
-    ("receivers::ebpf::dns::enabled", _ON),
     ("receivers::ebpf::process::command_args", _ON),
     ("receivers::ebpf::unix::enabled", _ON),
     ("receivers::ebpf::kubernetes::enabled", lambda value: value is True),

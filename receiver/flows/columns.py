@@ -15,8 +15,8 @@ TRANSPORTS = {TCP: "tcp", UDP: "udp"}
 NETWORK_TYPES = {4: "ipv4", 6: "ipv6"}
 END_REASONS = {1: "closed", 2: "reset", 3: "failed", 4: "timeout", 5: "aborted", 6: "idle", 7: "shutdown"}
 OWNER_RULES = {0: "unknown", 1: "connect", 2: "receive", 3: "send", 4: "close", 5: "listing"}
-# Marks of a UDP flow; the first two exclude each other.
-MULTICAST, BROADCAST, PEER_INFERRED, PACKETS_LEAST = 1, 2, 4, 8
+# Marks of a flow: of UDP, where the first two exclude each other, and the last of TCP.
+MULTICAST, BROADCAST, PEER_INFERRED, PACKETS_LEAST, MPTCP = 1, 2, 4, 8, 16
 CAUSE_RESET, CAUSE_FAILED, CAUSE_TIMEOUT, CAUSE_SHUTDOWN = 2, 3, 4, 7
 # Kernel TCP state -> network.connection.state (RFC 9293 words, semantic conventions v1.44.0).
 STATES = {
@@ -44,7 +44,7 @@ class EventColumns:
     family: NDArray[np.uint8]  # 4 or 6; v4-mapped is 4
     role: NDArray[np.uint8]
     state: NDArray[np.uint8]  # kernel TCP state number; 0 for UDP
-    marks: NDArray[np.uint8]  # UDP: MULTICAST, BROADCAST, PEER_INFERRED, PACKETS_LEAST, or-ed
+    marks: NDArray[np.uint8]  # MULTICAST, BROADCAST, PEER_INFERRED, PACKETS_LEAST, MPTCP, or-ed
     end_cause: NDArray[np.uint8]  # key of END_REASONS; 0 unless KIND_END
     owner_rule: NDArray[np.uint8]  # key of OWNER_RULES
     error: NDArray[np.uint16]  # errno; 0 for none
@@ -55,6 +55,7 @@ class EventColumns:
     peer_port: NDArray[np.uint16]
     asked_text: NDArray[np.uint32]  # row in the address Texts; 0 where the address asked for is the one reached
     asked_port: NDArray[np.uint16]
+    server_text: NDArray[np.uint32]  # row in the Texts of names: what the server was asked for by; 0 unknown
     flow_id: NDArray[np.uint8]  # (n, 30) ASCII: Community ID v1
     instance_id: NDArray[np.uint64]
     duration: NDArray[np.float64]

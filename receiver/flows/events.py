@@ -11,6 +11,7 @@ from receiver.flows.columns import (
     CAUSE_SHUTDOWN,
     KIND_END,
     KIND_SAMPLE,
+    MPTCP,
     MULTICAST,
     PACKETS_LEAST,
     PEER_INFERRED,
@@ -25,7 +26,7 @@ CHUNK: Final = 4096  # rows at once: three addresses a row must fit the address 
 _NANO: Final = 1e-9
 _MICRO: Final = 1e-6
 START_SEEN: Final = 2
-_INFERRED, _LEAST = 64, 128  # flags of a record
+_INFERRED, _LEAST, _MPTCP = 64, 128, 64  # flags of a record; the first two of UDP, the last of TCP
 
 
 def event_rows(records: Records) -> NDArray[np.bool_]:
@@ -48,9 +49,14 @@ def start_seen(records: Records) -> NDArray[np.bool_]:
 
 
 def events_of(
-    records: Records, addresses: Addresses, boot_to_unix: int, resource: NDArray[np.uint32], extra: NDArray[np.uint32]
+    records: Records,
+    addresses: Addresses,
+    boot_to_unix: int,
+    resource: NDArray[np.uint32],
+    extra: NDArray[np.uint32],
+    server_text: NDArray[np.uint32] | None = None,
 ) -> EventColumns:
-    """At most CHUNK event records as columns; `resource` and `extra` are (n,) and go along unchanged."""
+    """At most CHUNK event records as columns; `resource`, `extra` and `server_text` are (n,) and go along unchanged."""
     addresses.begin(3 * len(records))
     local, peer, asked = (
         np.ascontiguousarray(records[name]) for name in ("local_address", "peer_address", "asked_address")
@@ -70,7 +76,7 @@ def events_of(
         family=records["family"],
         role=records["role"],
         state=records["state"],
-        marks=udp_marks(records["transport"], records["family"], peer, records["flags"]),
+        marks=marks_of(records["transport"], records["family"], peer, records["flags"]),
         end_cause=records["end_cause"],
         owner_rule=records["owner_rule"],
         error=records["error"],
@@ -81,6 +87,7 @@ def events_of(
         peer_port=peer_port,
         asked_text=asked_text,
         asked_port=asked_port,
+        server_text=np.zeros(len(records), np.uint32) if server_text is None else server_text,
         flow_id=community_ids(records["family"], records["transport"], local, local_port, peer, peer_port),
         instance_id=records["instance_id"],
         duration=duration,
@@ -98,21 +105,22 @@ def events_of(
     )
 
 
-def udp_marks(
+def marks_of(
     transport: NDArray[np.uint8], family: NDArray[np.uint8], peer: NDArray[np.uint8], flags: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """What is to be said of UDP flows: whom the peer's address reaches, and what of the record is not certain.
+    """What is to be said of flows: of UDP, whom the peer's address reaches and what of the record is not certain; MPTCP.
 
     That an address is the broadcast of a subnet cannot be told from the address.
     """
     marks = np.zeros(len(transport), np.uint8)
     udp = transport == UDP
+    mptcp = np.where(udp | (flags & _MPTCP == 0), 0, MPTCP).astype(np.uint8)
     if not udp.any():
-        return marks
+        return mptcp
     v4 = family == 4  # noqa: PLR2004
     marks[np.where(v4, peer[:, 12] >> 4 == 0xE, peer[:, 0] == 0xFF)] |= MULTICAST  # noqa: PLR2004 224.0.0.0/4, ff00::/8
     marks[v4 & (peer[:, 12:] == 0xFF).all(axis=1)] |= BROADCAST  # noqa: PLR2004
     marks[flags & _INFERRED > 0] |= PEER_INFERRED
     marks[flags & _LEAST > 0] |= PACKETS_LEAST
     marks[~udp] = 0
-    return marks
+    return marks | mptcp

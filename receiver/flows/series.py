@@ -1,7 +1,9 @@
 """Flow records to metric series: a bounded, exact, vectorised table of cumulative counts and histograms.
 
-A series is one (Resource, role, server address, server port, transport, network type). A record adds what it has
-beyond what earlier samples of the same socket already counted, so open flows count before they end, and once.
+A series is one (Resource, role, server address, server port, transport, network type). Where the server was asked for by
+a name, the name stands for its address: addresses that share a name are one series, as they have the same attributes. A
+record adds what it has beyond what earlier samples of the same socket already counted, so open flows count before they
+end, and once.
 """
 
 import errno
@@ -23,6 +25,7 @@ from receiver.flows.columns import (
     ROLE_UNKNOWN,
 )  # fmt: skip
 from receiver.flows.table import KeyTable, Slots
+from receiver.flows.texts import Texts
 
 Records = NDArray[np.void]
 ESTABLISHED: Final = 1
@@ -31,6 +34,9 @@ COUNTED: Final = 4
 IDLE_INTERVALS: Final = 10
 _U: Final = np.uint64
 _KEY_WORDS: Final = 5
+_NAME: Final = _U(
+    0xFFFFFFFFFFFFFFFF
+)  # where an address begins with this, a name's number follows: no server is a group
 # Columns of the table that count up.
 _COUNTS: Final = (
     "transmit",
@@ -100,6 +106,7 @@ class SeriesKeys:
     port: NDArray[np.uint16]
     address: NDArray[np.uint8]  # (n, 16)
     peer: NDArray[np.uint8]  # (n, 16); zero unless the peer's address is asked for
+    name: list[bytes]  # what stands for the address; b"" where the address stands
 
 
 @dataclass(slots=True)
@@ -140,6 +147,9 @@ class SeriesTable:
     rtt: Histogram = field(init=False)
     _touched: NDArray[np.bool_] = field(init=False)
     _failures: dict[tuple[int, int], int] = field(init=False)
+    _name_ids: dict[bytes, int] = field(init=False, default_factory=dict)
+    _name_of: dict[int, bytes] = field(init=False, default_factory=dict)
+    _named: int = field(init=False, default=0)
     overflowed: int = field(default=0)
 
     def _allocate(self) -> None:
@@ -155,14 +165,24 @@ class SeriesTable:
         self.rtt = Histogram(RTT_BOUNDS, size)
         self._failures = {}
 
-    def add(self, records: Records, resource: NDArray[np.uint32], now: int) -> Slots:
-        """Add samples, updates and ends; `resource` (n,) is each owner's metric Resource. The row of each record."""
+    def add(
+        self,
+        records: Records,
+        resource: NDArray[np.uint32],
+        now: int,
+        names: tuple[NDArray[np.uint32], Texts] | None = None,
+    ) -> Slots:
+        """Add samples, updates and ends; `resource` (n,) is each owner's metric Resource. The row of each record.
+
+        `names` are the rows (n,) of the servers' names in a table of texts, 0 for none.
+        """
         counts = (records["kind"] == KIND_END) | (records["kind"] == KIND_SAMPLE) | (records["kind"] == KIND_UPDATE)
         if not counts.all():
             records, resource = records[counts], resource[counts]
+            names = (names[0][counts], names[1]) if names else None
         if not len(records):
             return np.empty(0, np.intp)
-        rows, fresh = self.keys.place(self._key(records, resource))
+        rows, fresh = self.keys.place(self._key(records, resource, names))
         self.start[fresh] = now
         lost = rows < 0
         if lost.any():
@@ -179,7 +199,9 @@ class SeriesTable:
         self._observe(records, rows)
         return rows
 
-    def _key(self, records: Records, resource: NDArray[np.uint32]) -> list[NDArray[np.uint64]]:
+    def _key(
+        self, records: Records, resource: NDArray[np.uint32], names: tuple[NDArray[np.uint32], Texts] | None
+    ) -> list[NDArray[np.uint64]]:
         role = records["role"]
         server, unknown = role == ROLE_SERVER, role == ROLE_UNKNOWN
         port = np.where(server, records["local_port"], records["peer_port"])
@@ -188,11 +210,27 @@ class SeriesTable:
         codes |= (records["family"] << 4 | role).astype(np.uint64) << _U(56)
         local, peer = address_words(records["local_address"]), address_words(records["peer_address"])
         address = [np.where(server, ours, theirs) for ours, theirs in zip(local, peer, strict=True)]
+        if names is not None and names[0].any():
+            numbers = self._name_numbers(*names)
+            address[0][numbers > 0] = _NAME
+            address[1][numbers > 0] = numbers[numbers > 0]
         words = [resource.astype(np.uint64) | codes, *address]
         if self.peer_address:
             return [*words, *(np.where(server, theirs, _U(0)) for theirs in peer)]
         nothing = np.zeros(len(records), np.uint64)
         return [*words, nothing, nothing]
+
+    def _name_numbers(self, rows: NDArray[np.uint32], texts: Texts) -> NDArray[np.uint64]:
+        """A number for each name, the same as long as a series has it; 0 for none, and where there are too many."""
+        distinct, inverse = np.unique(rows, return_inverse=True)
+        numbers = np.zeros(len(distinct), np.uint64)
+        for at, row in enumerate(distinct.tolist()):
+            text = texts.get(row)
+            if text and text not in self._name_ids and len(self._name_ids) < 2 * self.limit:
+                self._named += 1
+                self._name_ids[text], self._name_of[self._named] = self._named, text
+            numbers[at] = self._name_ids.get(text, 0)
+        return numbers[inverse.reshape(-1)]
 
     def _count_connections(self, records: Records, rows: Slots) -> None:
         flags = records["flags"]
@@ -240,6 +278,7 @@ class SeriesTable:
         """What identifies `rows` (not the overflow row)."""
         words = self.keys.keys(rows)
         code = words[0] >> _U(56)
+        numbers = np.where(words[1] == _NAME, words[2], _U(0)).tolist() if self._name_of else [0] * len(rows)
         return SeriesKeys(
             resource=(words[0] & _U(0xFFFFFFFF)).astype(np.uint32),
             role=(code & _U(15)).astype(np.uint8),
@@ -248,6 +287,7 @@ class SeriesTable:
             port=(words[0] >> _U(32) & _U(0xFFFF)).astype(np.uint16),
             address=np.stack(words[1:3], axis=1).view(np.uint8).reshape(-1, 16),
             peer=np.stack(words[3:5], axis=1).view(np.uint8).reshape(-1, 16),
+            name=[self._name_of.get(number, b"") for number in numbers],
         )
 
     def resources(self) -> NDArray[np.uint32]:
@@ -285,10 +325,18 @@ class SeriesTable:
             forget = set(rows.tolist())
             self._failures = {key: n for key, n in self._failures.items() if key[0] not in forget}
 
+    def _forget_names(self) -> None:
+        """Those that no series has any more."""
+        words = self.keys.keys(self.keys.live())
+        used = set(words[2][words[1] == _NAME].tolist())
+        self._name_of = {number: text for number, text in self._name_of.items() if number in used}
+        self._name_ids = {text: number for number, text in self._name_of.items()}
+
     def _evict(self, kept: Slots) -> None:
         """Forget all series but `kept`, which may get other rows."""
         last = self.overflow_row
         moved = self.keys.keep(kept)
+        self._forget_names()
         size = len(self.start)
         old_rows, new_rows = np.append(kept, last), np.append(moved, last)
         for name in (*_COUNTS, "active", "start", "idle", "_touched"):

@@ -351,7 +351,7 @@ _SINGLE: Final[Sequence[tuple[str, Callable[[], str]]]] = (
 _REMEDIES: Final = {
     "uprobe": "CAP_SYS_ADMIN, or use uprobe_multi (kernel 6.6 or later)",
     "uprobe_multi": "a kernel 6.6 or later",
-    "udp": "a kernel 6.3 or later; without it only TCP is captured",
+    "udp": "a kernel 6.3 or later; without it only TCP is captured, and no DNS",
     "udp senders": "a kernel 6.3 or later; without it a sender to a socket that is not connected is inferred or unknown",
     "iterator bpf_map_elem": "a kernel 5.9 or later; without it open flows are not sampled and get no updates",
     "iterator task_file": "a kernel 5.10 or later",

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from receiver.flows.columns import EventColumns
+from receiver.flows.columns import ROLE_CLIENT, EventColumns
 from receiver.flows.texts import Texts
 from receiver.otlp import vector, wire
 from receiver.otlp.encoded import Encoded
@@ -20,7 +20,7 @@ from receiver.otlp.envelope import Parts, pack
 from receiver.otlp.forms import Forms, forms
 from receiver.otlp.layout import FAMILIES, Template
 from receiver.otlp.semconv import FLOW_SCOPE
-from receiver.otlp.shape import arrange, check, codes, shape_of
+from receiver.otlp.shape import MAX_CLASSES, arrange, check, codes, shape_of
 
 _TEMPLATES = 256  # held at once; a template is about 1 KiB and as much again for its fields
 _CHUNK = 1 << 19  # bytes of records patched at a time, so that they stay in the cache
@@ -65,9 +65,10 @@ class _Texts:
 class EventEncoder:
     """Encodes flow events as records of scope `weir.l4`.
 
-    `addresses` and `extras` are the tables that the columns' rows refer to; `extras` holds attributes as fields of the
-    record. `families` are the address families to write (any of FAMILIES). `owner_rule` adds `weir.process.owner_rule`,
-    a `sampling` over 1 `weir.flow.sampling.factor`. No request is larger than `max_bytes` unless one record alone is.
+    `addresses`, `names` (of servers) and `extras` are the tables that the columns' rows refer to; `extras` holds
+    attributes as fields of the record. `families` are the address families to write (any of FAMILIES). `owner_rule` adds
+    `weir.process.owner_rule`, a `sampling` over 1 `weir.flow.sampling.factor`. No request is larger than `max_bytes`
+    unless one record alone is.
     Raises ValueError for a family that does not exist or a table of a width it cannot take.
     """
 
@@ -82,16 +83,24 @@ class EventEncoder:
         *,
         owner_rule: bool = False,
         sampling: int = 1,
+        names: Texts | None = None,
         max_bytes: int = 1 << 20,
     ) -> None:
         unknown = sorted(set(families) - set(FAMILIES))
         if unknown:
             message = f"families: {', '.join(unknown)}: not of {', '.join(FAMILIES)}"
             raise ValueError(message)
-        self._tables = {"local": addresses, "peer": addresses, "asked": addresses, "extra": extras}
+        names = names or Texts(1, vector.MIN_WIDTH)
+        self._tables = {
+            "local": addresses, "peer": addresses, "asked": addresses, "server": names, "extra": extras
+        }  # fmt: skip
         self._strings = vector.string_fragments(addresses.width)
+        self._names = vector.string_fragments(names.width)
         self._extras = self.extra_fragments(extras.width)
-        self._fragments = dict.fromkeys(self._tables, self._strings) | {"extra": self._extras}
+        if len(self._strings.members) > MAX_CLASSES:
+            message = f"addresses of up to {addresses.width} bytes are outside what a shape can tell apart"
+            raise ValueError(message)
+        self._fragments = dict.fromkeys(self._tables, self._strings) | {"server": self._names, "extra": self._extras}
         self._families = tuple(families)
         self._owner_rule, self._sampling = owner_rule, sampling
         self._max_bytes = max_bytes
@@ -164,6 +173,7 @@ class EventEncoder:
             "local": columns.local_text,
             "peer": columns.peer_text,
             "asked": columns.asked_text,
+            "server": np.where(columns.role == ROLE_CLIENT, columns.server_text, 0),
             "extra": columns.extra,
         }
         rows: _Named = {}
@@ -199,7 +209,7 @@ class EventEncoder:
         found = self._templates.get(code)
         if found is None:
             shape = shape_of(code, owner_rule=self._owner_rule)
-            found = self.TEMPLATE(shape, self._families, self._strings, self._extras, self._sampling)
+            found = self.TEMPLATE(shape, self._families, self._strings, self._names, self._extras, self._sampling)
             self._templates[code] = found
             if len(self._templates) > _TEMPLATES:
                 self._templates.popitem(last=False)

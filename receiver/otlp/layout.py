@@ -14,6 +14,7 @@ from receiver.flows.columns import (
     KIND_END,
     KIND_START,
     KIND_UPDATE,
+    MPTCP,
     MULTICAST,
     OWNER_RULES,
     PACKETS_LEAST,
@@ -29,7 +30,7 @@ from receiver.otlp.vector import Fragments
 
 FAMILIES = ("source", "network", "client")
 PORT_WIDTH, COUNT_WIDTH, WIDE_WIDTH = 3, 5, 8  # bytes of a padded varint: 21, 35 and 56 bits
-TEXTS = ("local", "peer", "asked", "extra")  # what comes out of a text table, in wire form
+TEXTS = ("local", "peer", "asked", "server", "extra")  # what comes out of a text table, in wire form
 FLOW_ID_WIDTH, INSTANCE_ID_WIDTH = 30, 16
 
 # The address keys of each family: initiator (or, role unknown, local end) and responder.
@@ -61,6 +62,7 @@ class Shape:
     local: int
     peer: int
     asked: int
+    server: int  # the name of the server
     extra: int
 
 
@@ -74,10 +76,16 @@ class Template:
     ATTRIBUTE: ClassVar[int]  # the number of the record's field `attributes`
 
     def __init__(
-        self, shape: Shape, families: Sequence[str], strings: Fragments, extras: Fragments, sampling: int = 1
+        self,
+        shape: Shape,
+        families: Sequence[str],
+        strings: Fragments,
+        names: Fragments,
+        extras: Fragments,
+        sampling: int = 1,
     ) -> None:
         self.shape = shape
-        self._strings, self._sampling = strings, sampling
+        self._strings, self._names, self._sampling = strings, names, sampling
         self._parts: list[bytes] = []
         self._size = 0
         self._holes: list[tuple[str, str, int]] = []  # column, numpy format, offset
@@ -117,7 +125,7 @@ class Template:
         self.patches = [patch for patch in patches if patch[1] not in TEXTS]
         self.text_patches = [patch for patch in patches if patch[1] in TEXTS]
         shape = self.shape
-        numbers = zip(TEXTS, (shape.local, shape.peer, shape.asked, shape.extra), strict=True)
+        numbers = zip(TEXTS, (shape.local, shape.peer, shape.asked, shape.server, shape.extra), strict=True)
         self.texts = [(name, number) for name, number in numbers if number]
 
     def _raw(self, data: bytes) -> None:
@@ -159,6 +167,11 @@ class Template:
         self._open(f"{prefix}.address", width)
         self._hole(end, f"V{width}", width)
 
+    def _server_name(self) -> None:
+        width = self._names[self.shape.server].width
+        self._open("server.address", width)
+        self._hole("server", f"V{width}", width)
+
     def _addresses(self, families: Sequence[str]) -> None:
         shape = self.shape
         classes = {"local": shape.local, "peer": shape.peer}
@@ -168,7 +181,10 @@ class Template:
                 continue
             ends = ("local", "peer") if family == "network" else initiated
             for prefix, end in zip(_ENDS[family], ends, strict=True):
-                self._address(prefix, end, classes[end])
+                if prefix == "server" and shape.server:
+                    self._server_name()
+                else:
+                    self._address(prefix, end, classes[end])
                 self._int(f"{prefix}.port", f"{end}_port", PORT_WIDTH)
         if shape.asked:
             self._address("weir.flow.nat.destination", "asked", shape.asked)
@@ -200,6 +216,8 @@ class Template:
             self._constant("weir.flow.peer.inferred", value=True)
         if marks & PACKETS_LEAST:
             self._constant("weir.flow.packets.lower_bound", value=True)
+        if marks & MPTCP:
+            self._constant("weir.flow.mptcp", value=True)
 
     def _identity(self) -> None:
         self._string("weir.flow.id", "flow_id", FLOW_ID_WIDTH)

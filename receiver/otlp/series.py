@@ -55,7 +55,7 @@ class SeriesPoints:
     def __init__(self, table: SeriesTable, temporality: Temporality) -> None:
         self._table = table
         self._instruments = instruments(temporality)
-        self._attributes: dict[bytes, PointAttributes] = {}
+        self._attributes: dict[tuple[bytes, bytes], PointAttributes] = {}  # by key and name
 
     def collect(self) -> list[Points | HistogramPoints]:
         """Every live series: counters and open connections always, histograms where they hold something."""
@@ -173,17 +173,18 @@ class SeriesPoints:
         ports = keys.port.astype("<u2").view(np.uint8).reshape(-1, 2)
         packed = np.concatenate([codes, ports, keys.address, keys.peer], axis=1)
         for i in range(len(rows)):
-            key = packed[i].tobytes()
+            name = keys.name[i]
+            key = (packed[i].tobytes(), name)
             known = self._attributes.get(key)
             if known is None:
-                known = self._attributes[key] = point_attributes(_describe(key))
+                known = self._attributes[key] = point_attributes(_describe(*key))
             made.append(known)
         return made
 
 
-def _describe(key: bytes) -> dict[str, wire.Value]:
+def _describe(key: bytes, name: bytes) -> dict[str, wire.Value]:
     role, transport, family = key[0], key[1], key[2]
-    address, peer = address_text(key[5:21]), key[21:37]
+    address, peer = name.decode() or address_text(key[5:21]), key[21:37]
     values: dict[str, wire.Value] = {
         "network.transport": TRANSPORTS[transport],
         "network.type": NETWORK_TYPES[family],

@@ -6,12 +6,24 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from receiver.flows.columns import KIND_END, KIND_START, NETWORK_TYPES, TCP, TRANSPORTS, UDP, EventColumns
+from receiver.flows.columns import (
+    KIND_END,
+    KIND_START,
+    MPTCP,
+    NETWORK_TYPES,
+    TCP,
+    TRANSPORTS,
+    UDP,
+    EventColumns,
+)
 from receiver.otlp.layout import COUNT_WIDTH, Shape
 
 _TRANSPORTS = ("", TRANSPORTS[TCP], TRANSPORTS[UDP])
 _FAMILIES = ("", NETWORK_TYPES[4], NETWORK_TYPES[6])
-_NIBBLE, _BYTE = 15, 255
+_RULE, _NIBBLE, _BYTE = 7, 15, 255
+_SUBFLOW = 8  # above the rule
+MAX_CLASSES = 16  # width classes of addresses, with 0
+_PLACES = ((3, "local", 0), (3, "peer", 4), (4, "asked", 0), (5, "server", 0), (6, "extra", 0))  # byte, text, shift
 _WIDE = np.uint64(1 << 7 * COUNT_WIDTH)
 
 
@@ -29,7 +41,8 @@ def check(columns: EventColumns, resources: int) -> None:
 
 
 def codes(columns: EventColumns, classes: dict[str, NDArray[np.uint8]], *, owner_rule: bool) -> NDArray[np.uint64]:
-    """One code an event; `classes` holds the width classes of `local`, `peer`, `asked` and `extra`, where any is not 0.
+    """One code an event; `classes` holds the width classes of the texts (`layout.TEXTS`), where any is not 0; those of addresses
+    are below 16.
 
     What does not count for an event is left out of its code, so that it does not part what shares a template.
     """
@@ -50,34 +63,37 @@ def codes(columns: EventColumns, classes: dict[str, NDArray[np.uint8]], *, owner
     flags |= ((columns.rtt == columns.rtt) & tcp).view(np.uint8) << 2
     flags |= ((columns.transmit_bytes | columns.receive_bytes) >= _WIDE).view(np.uint8) << 3
     flags *= reports.view(np.uint8)
-    packed[:, 2] = (flags << 4) | np.minimum(columns.owner_rule, _NIBBLE) if owner_rule else flags << 4
-    for place, name in enumerate(("local", "peer", "asked", "extra"), 3):
+    flags <<= 4
+    flags |= np.where(tcp & (columns.marks & MPTCP > 0), _SUBFLOW, 0).astype(np.uint8)
+    packed[:, 2] = flags | np.minimum(columns.owner_rule, _RULE) if owner_rule else flags
+    for place, name, shift in _PLACES:
         if name in classes:
-            packed[:, place] = classes[name]
+            packed[:, place] |= classes[name] << shift
     packed[:, 7] = np.minimum(columns.error, _BYTE)
     return packed.view("<u8").reshape(-1)
 
 
 def shape_of(code: int, *, owner_rule: bool) -> Shape:
     """What `code` says."""
-    first, second, third, local, peer, asked, extra, error = code.to_bytes(8, "little")
+    first, second, third, ends, asked, server, extra, error = code.to_bytes(8, "little")
     return Shape(
         kind=first & 3,
         role=first >> 2 & 3,
         transport=_TRANSPORTS[first >> 4 & 3],
         family=_FAMILIES[first >> 6],
         state=second & _NIBBLE if first & 0x10 else 0,
-        marks=second & _NIBBLE if first & 0x20 else 0,
+        marks=second & _NIBBLE if first & 0x20 else MPTCP if third & _SUBFLOW else 0,
         cause=second >> 4,
-        rule=third & _NIBBLE if owner_rule else -1,
+        rule=third & _RULE if owner_rule else -1,
         error=error,
         duration=bool(third & 0x10),
         connect=bool(third & 0x20),
         rtt=bool(third & 0x40),
         wide=bool(third & 0x80),
-        local=local,
-        peer=peer,
+        local=ends & _NIBBLE,
+        peer=ends >> 4,
         asked=asked,
+        server=server,
         extra=extra,
     )
 

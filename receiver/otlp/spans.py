@@ -51,7 +51,7 @@ class SpanEncoder(EventEncoder):
 
     TEMPLATE = SpanTemplate
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 what every encoder has, and entropy
         self,
         entropy: Callable[[int], bytes],
         addresses: Texts,
@@ -61,11 +61,13 @@ class SpanEncoder(EventEncoder):
         *,
         owner_rule: bool = False,
         sampling: int = 1,
+        names: Texts | None = None,
         max_bytes: int = 1 << 20,
     ) -> None:
         super().__init__(
-            addresses, extras, families, version, owner_rule=owner_rule, sampling=sampling, max_bytes=max_bytes
-        )
+            addresses, extras, families, version, owner_rule=owner_rule, sampling=sampling, names=names,
+            max_bytes=max_bytes,
+        )  # fmt: skip
         self._entropy = entropy
 
     def encode(self, columns: EventColumns, resources: Sequence[bytes]) -> list[Encoded]:
