@@ -11,6 +11,7 @@
 #include "flow_owner.h"
 #include "flow_listing.h"
 #include "flow_noroute.h"
+#include "flow_nat.h"
 #include "flow_udp.h"
 #include "flow_udp_pass.h"
 #include "flow_dns.h"

@@ -74,7 +74,8 @@ static __always_inline void noroute_report(const struct noroute *found)
 	count(&counters.done);
 }
 
-static __always_inline __u64 connecting_inode(struct task_struct *task)
+/* The file of the socket that the thread's connect(2) is about. */
+static __always_inline struct file *connecting_file(struct task_struct *task)
 {
 	const struct pt_regs *regs = (void *)bpf_task_pt_regs((struct task_struct *)bpf_get_current_task_btf());
 	struct file **files = BPF_CORE_READ(task, files, fdt, fd), *file = NULL;
@@ -86,9 +87,9 @@ static __always_inline __u64 connecting_inode(struct task_struct *task)
 	number = BPF_CORE_READ(regs, regs[0]);
 #endif
 	if (number >= BPF_CORE_READ(task, files, fdt, max_fds))
-		return 0;
+		return NULL;
 	bpf_probe_read_kernel(&file, sizeof(file), files + number);
-	return BPF_CORE_READ(file, f_inode, i_ino);
+	return file;
 }
 
 /* A lookup for `daddr` found nothing: note it, where it is this thread's connect(2) that asked. */
@@ -97,18 +98,22 @@ static __always_inline void noroute_note(const __u8 *daddr, __be16 dport, __u8 f
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct noroute found = {}, *before;
+	struct socket *socket;
+	struct file *file;
 
 	if (stopping)
-		return;
-	found.netns = BPF_CORE_READ(task, nsproxy, net_ns, ns.inum);
-	if (scope_netns && found.netns != scope_netns)
 		return;
 	read_asked(&found.flow);
 	if (!found.flow.asked_port || found.flow.asked_port != bpf_ntohs(dport) ||
 	    *(__u64 *)found.flow.asked_address != *(const __u64 *)daddr ||
 	    *(__u64 *)(found.flow.asked_address + 8) != *(const __u64 *)(daddr + 8))
 		return;
-	found.inode = connecting_inode(task);
+	file = connecting_file(task);
+	socket = BPF_CORE_READ(file, private_data);
+	found.netns = BPF_CORE_READ(socket, sk, __sk_common.skc_net.net, ns.inum); /* which need not be the task's */
+	if (scope_netns && found.netns != scope_netns)
+		return;
+	found.inode = BPF_CORE_READ(file, f_inode, i_ino);
 	found.last = bpf_ktime_get_boot_ns();
 	before = bpf_map_lookup_elem(&noroutes, &thread);
 	if (before && before->inode == found.inode && before->flow.asked_port == found.flow.asked_port &&

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The kernel's types around a socket, as far as Weir reads them: error queue, MPTCP. As in kernel.h, offsets come at load. */
+/* The kernel's types around a socket, as far as Weir reads them: error queue, MPTCP, conntrack. As in kernel.h, offsets come at load. */
 #ifndef WEIR_KERNEL_NET_H
 #define WEIR_KERNEL_NET_H
 
@@ -8,6 +8,8 @@
 /* uapi/linux/errqueue.h */
 #define SO_EE_ORIGIN_ICMP 2
 #define SO_EE_ORIGIN_ICMP6 3
+/* uapi/linux/netfilter/nf_conntrack_common.h */
+#define IPS_DST_NAT 0x20
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -17,6 +19,8 @@ struct list_head {
 
 struct sk_buff {
 	char cb[48];
+	struct sock *sk;
+	unsigned long _nfct;
 };
 
 struct sk_buff_head {
@@ -54,6 +58,34 @@ struct mptcp_subflow_context {
 	__u32 mp_join : 1;
 	struct sock *tcp_sock;
 	struct sock *conn;
+};
+
+/* net/netfilter/nf_conntrack.h */
+union nf_inet_addr {
+	__u32 all[4];
+};
+
+union nf_conntrack_man_proto {
+	__be16 all;
+};
+
+struct nf_conntrack_man {
+	union nf_inet_addr u3;
+	union nf_conntrack_man_proto u;
+	__u16 l3num;
+};
+
+struct nf_conntrack_tuple {
+	struct nf_conntrack_man src;
+};
+
+struct nf_conntrack_tuple_hash {
+	struct nf_conntrack_tuple tuple;
+};
+
+struct nf_conn {
+	struct nf_conntrack_tuple_hash tuplehash[2];
+	unsigned long status;
 };
 
 #pragma clang attribute pop

@@ -80,8 +80,8 @@ struct weir_event {
 	__u32 owner_pid; /* as in weir_owner_key; 0: unknown */
 	__u32 netns;
 	__u64 cgroup_id;
-	__u8 asked_address[16];
-	__u16 asked_port; /* 0: not known to differ */
+	__u8 asked_address[16]; /* what connect(2) asked for; after netfilter's DNAT, what was reached */
+	__u16 asked_port;	/* 0: not known to differ from the peer */
 	__u16 syn_retransmits; /* of the handshake; `retransmits` has them too */
 	__u32 counted_retransmits; /* what earlier samples have already counted */
 	__u64 counted_transmit;

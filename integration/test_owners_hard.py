@@ -113,12 +113,17 @@ def test_the_scope_is_the_sockets_namespace_and_not_its_process_s(place: Place) 
     here = place.stage.serve(place.space, "127.0.0.1", "thread")
     there = place.stage.serve(place.outside, "127.0.0.1", "thread")
 
-    def dial(process: Namespace, sockets: Namespace, port: int) -> Program:
-        path = f"/run/netns/{sockets.name}"
-        return place.stage.run(process, script("elsewhere.py", path, "127.0.0.1", port, 5, next(_first_ports)))
+    def dial(process: Namespace, sockets: Namespace, port: int, address: str = "127.0.0.1") -> Program:
+        first = next(_first_ports) if address == "127.0.0.1" else 0
+        return place.stage.run(process, script("elsewhere.py", f"/run/netns/{sockets.name}", address, port, 5, first))
 
     hidden = ends(dial(place.space, place.outside, there.port).wait_for_facts(5)) + there.ends(5)
     wanted = ends(dial(place.outside, place.space, here.port).wait_for_facts(5)) + here.ends(5)
     place.judge(wanted)
+    hidden += ends(dial(place.space, place.outside, 600, "10.1.2.3").wait_for_facts(5))
+    lost = ends(dial(place.outside, place.space, 700, "10.1.2.3").wait_for_facts(5))
+    found = place.collector.wait_for_events(5, lambda event: "10.1.2.3" in event.attributes.values())
+    assert missing_or_twice(lost, found) == "", "no route, in the socket's namespace"
+    assert {event["error.type"] for event in found} == {"ENETUNREACH"}
     pids = {end.pid for end in hidden}
     assert not [event for event in place.collector.events() if event["process.pid"] in pids]

@@ -1,7 +1,7 @@
 """Connections over a network namespace that is not their process's: elsewhere.py NAMESPACE ADDRESS PORT COUNT FIRST.
 
 The process enters NAMESPACE (a file), opens its sockets there, goes back to its own and only then connects, to load/serve.py at
-ADDRESS PORT, from the ports FIRST and up. Prints a fact for each connection.
+ADDRESS PORT, from the ports FIRST and up. Prints a fact for each connection. FIRST 0: there is no route to ADDRESS.
 """
 
 import ctypes
@@ -27,6 +27,11 @@ def main(namespace: str, address: str, port: str, count: str, first: str) -> Non
         made: list[socket.socket] = [open_socket(address) for _ in range(int(count))]
         enter(f"/proc/self/fd/{home.fileno()}")
     for number, connection in enumerate(made):
+        if first == "0":
+            error = connection.connect_ex((address, int(port) + number))
+            known = {"local": ["0.0.0.0", 0], "peer": [address, int(port) + number]}
+            say(role="client", sent=0, received=0, error=error, **known, **process())
+            continue
         connection.bind(("", int(first) + number))
         connection.connect((address, int(port)))
         known = {"local": connection.getsockname()[:2], "peer": [address, int(port)]}

@@ -25,6 +25,7 @@ PROGRAMS: Final = frozenset(
         "iter/task_file",
         "iter/tcp",
         "raw_tp/fib_table_lookup",
+        "raw_tp/net_dev_queue",
         "raw_tp/fib6_table_lookup",
         "iter/udp",
         "uprobe",

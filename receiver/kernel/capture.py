@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from receiver.kernel import dns, noroute, objects, udp
+from receiver.kernel import dns, nat, noroute, objects, udp
 from receiver.kernel.btf import Btf
 from receiver.kernel.filters import Filters
 from receiver.kernel.libbpf import BpfObject, KernelError, Link, read_iterator
@@ -108,6 +108,7 @@ class Capture:
         length = max(offset for offset in self._bss_at.values()) + 8
         self._bss = mmap.mmap(self._object.map_fd(".bss"), -(-length // mmap.PAGESIZE) * mmap.PAGESIZE)
         self.noroutes = noroute.NoRoutes(self._object, self._bss, self._bss_at)
+        self.nat = nat.Translations(self._object, there=nat.PROGRAM not in self.attached.missing)
         self.udp = udp.Datagrams(self._object, self._bss, self._bss_at, peers=self.options.udp_peers)
         self._dns: dns.DnsMessages | None = None
         if self.options.dns_ports and not dns.PROGRAMS.keys() & self.attached.missing.keys():
@@ -124,12 +125,13 @@ class Capture:
         dns.prepare(self._object, btf, self.options.dns_ports)
 
     def _load_what_can_be(self) -> None:
-        """All of it; else without one part: DNS, routes, UDP (Linux 6.3), the listing (5.11); else without all of them."""
+        """All of it; else without one part: DNS, NAT (conntrack), routes, UDP (Linux 6.3), the listing (5.11); else without all of them."""
         refused: KernelError | None = None
         listing = {**LISTING, udp.LISTING: udp.ALL[udp.LISTING]}
         names = dns.PROGRAMS if self.options.dns_ports else {}
         without_udp = {**udp.ALL, **names}  # it stands on the same hooks
-        parts = [{}, names, noroute.PROGRAMS, without_udp, listing, {**noroute.PROGRAMS, **without_udp, **LISTING}]
+        least = {**nat.PROGRAMS, **noroute.PROGRAMS, **without_udp, **LISTING}
+        parts = [{}, names, nat.PROGRAMS, noroute.PROGRAMS, without_udp, listing, least]
         for left_out in parts[:1] + [part for part in parts if part]:
             if refused is not None:
                 self._object.close()
@@ -231,6 +233,7 @@ class Capture:
         """Return after `timeout` seconds, sooner if a quarter of the ring is full (True) or a newcomer was seen."""
         self.udp.tend()
         self.noroutes.tend()
+        self.nat.tend()
         return any(fd == self._events_fd for fd, _ in self._wake.poll(timeout))
 
     def newcomers(self) -> list[tuple[int, int]]:
@@ -322,6 +325,7 @@ class Capture:
         """Stop capture; records already in the ring stay readable."""
         self._object.detach()
         self.noroutes.detach()
+        self.nat.detach()
         self.udp.detach()
         self._pass = None
 
