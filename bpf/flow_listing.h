@@ -36,7 +36,7 @@ static __always_inline void leave_to_report(__u64 key)
 static __always_inline void list(struct sock *sk, struct task_struct *leader, __u32 tgid)
 {
 	__u64 key, now = bpf_ktime_get_boot_ns();
-	struct flow flow = {};
+	struct flow flow = {}, *known;
 	__u8 state;
 
 	sk = with_bytes(sk);
@@ -47,8 +47,12 @@ static __always_inline void list(struct sock *sk, struct task_struct *leader, __
 	if (state != TCP_ESTABLISHED && state != TCP_SYN_SENT && state != TCP_FIN_WAIT1 && state != TCP_FIN_WAIT2 &&
 	    state != TCP_CLOSE_WAIT && state != TCP_LAST_ACK && state != TCP_CLOSING)
 		return;
-	if (bpf_map_lookup_elem(&flows, &key))
+	known = bpf_map_lookup_elem(&flows, &key);
+	if (known) { /* by an event, or by an earlier walk, which may not have known Weir's own yet */
+		if (!(known->flags & (WEIR_START_SEEN | WEIR_SELF)) && is_self_peer(sk))
+			known->flags |= WEIR_SELF;
 		return;
+	}
 	adopt(sk, &flow, now, state);
 	if (leader) {
 		name_owner(&flow, leader, tgid, WEIR_OWNER_LISTING, BPF_CORE_READ(leader, cgroups, dfl_cgrp, kn, id),

@@ -177,8 +177,8 @@ class Service:
             exporter.start()
         self.intake.start()
 
-    def change(self, config: "Config", source: Source | None) -> None:
-        """Run by `config` from now on; `source` is a new one where the receiver changed, and is not attached yet.
+    def change(self, config: "Config", source: Source | None, attach: Callable[[], None]) -> None:
+        """Run by `config` from now on; `source` is a new one where the receiver changed, and `attach` attaches it.
 
         What did not change goes on untouched. Raises ValueError, with nothing changed, for what cannot be built.
         """
@@ -199,6 +199,7 @@ class Service:
         self.intake.connect(list(self.exporters.values()), self._connected)
         if source is not None:
             self.intake.start()
+            attach()  # before an exporter ends: capture must see whose its connections are
         for name, exporter in before.items():
             if name in made:
                 exporter.hand_over(made[name], deadline)

@@ -90,15 +90,14 @@ class Life:
         try:
             config = self._reload()
             if config.receiver == self._config.receiver:
-                service.change(config, None)
+                service.change(config, None, lambda: None)
             else:
                 source = Capture(capture_options(config.receiver))
                 try:
-                    service.change(config, source)
+                    service.change(config, source, lambda: self._attach(service, source))
                 except ValueError:
                     source.close()
                     raise
-                self._attach(service, source)
         except (KernelError, OSError, RuntimeError, ValueError) as error:
             log.error(  # noqa: TRY400 the operator needs the reason, not the stack
                 "The new configuration cannot be used. Keeping the old one.", error=str(error)

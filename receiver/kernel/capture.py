@@ -36,8 +36,9 @@ PROGRAMS: Final = {
 }
 PASS: Final = "weir_pass"  # noqa: S105 no password
 # In this order: the first names owners, the second only adds what is left.
+FILES: Final = "weir_list_files"
 LISTING: Final = {
-    "weir_list_files": "owners of connections that are older than Weir, before they are used",
+    FILES: "owners of connections that are older than Weir, before they are used",
     "weir_list_sockets": "connections that are older than Weir and that no visible process has open, before they are used",
 }
 
@@ -216,6 +217,8 @@ class Capture:
                 try:
                     link = self._object.attach_iterator(name)
                     read_iterator(link)
+                    if name == FILES:  # again: only now are all of Weir's own known, and so who is at their other ends
+                        read_iterator(link)
                     link.close()
                     self.attached.programs.append(name)
                 except (KernelError, OSError) as error:
