@@ -5,10 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.kernel import objects
-from receiver.kernel.btf import Btf
-from receiver.kernel.dns import MESSAGE, STRIDE, decode
-from receiver.kernel.elf import Elf
+from receiver.kernel.dns import STRIDE, decode
 from receiver.kernel.ring import DISCARD
 from tests.dns.captured import captured
 from tests.dns.wire import query
@@ -49,9 +46,3 @@ def test_a_torn_span_is_counted() -> None:
 def test_any_bytes_are_taken(raw: bytes) -> None:
     found, bad = decode(raw)
     assert len(found) + bad <= -(-len(raw) // STRIDE)
-
-
-def test_the_layout_is_the_objects() -> None:
-    section = Elf(objects.read("flow")).section(".BTF")
-    assert section is not None
-    assert Btf(section.data).dtype("weir_dns") == MESSAGE
